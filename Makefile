@@ -1,0 +1,47 @@
+# Everything a developer types. Needs Python 3.11 or newer with venv, and make; `make help` lists the targets.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv from the hash-locked requirements; .venv/bin/tocsin is there then
+	@echo ".venv/bin/tocsin is ready"
+
+demo: $(STAMP) ## a minute of mixed traffic: embedded Postgres, simulated SMSC, the daemon
+	$(BIN)/tocsin demo
+
+test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -m "not slow"
+
+bench: $(STAMP) ## the journey benchmark; benchmarks/README.md has the others
+	$(BIN)/python -m benchmarks.bench_journey
+
+lock: ## write requirements*.txt anew from pyproject.toml (needs uv)
+	echo 'setuptools>=77' | $(LOCK) --extra embedded --extra dev --output-file requirements.txt -
+	$(LOCK) --extra bench --constraint requirements.txt --output-file requirements-bench.txt
+
+# No index, host or path of this machine may get into the files: uv's configuration is not read.
+LOCK = uv pip compile pyproject.toml --no-config --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is not Python 3.11 or newer; name one: make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "make: $(PYTHON) lacks venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
