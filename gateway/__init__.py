@@ -1,0 +1,79 @@
+"""SMPP and GSM: links to SMSCs, and what texts, receipts and answers mean.
+
+Knows no job, table, category or retry. Whoever uses it imports from here.
+"""
+
+from gateway.address import destination_address, source_address
+from gateway.errors import (
+    BrokenStream,
+    FieldTooLong,
+    GatewayError,
+    LocalError,
+    MalformedBody,
+    NotBound,
+    PduError,
+    TooManySegments,
+    UnencodableText,
+    WindowFull,
+)
+from gateway.gateway import Gateway
+from gateway.link import Link
+from gateway.messages import (
+    Address,
+    DeliveryState,
+    Inbound,
+    Receipt,
+    Segment,
+    ShortMessage,
+    Submission,
+    SubmitResult,
+    Verdict,
+)
+from gateway.metrics import GatewayMetrics, LinkMetrics
+from gateway.observer import Delivery, LinkObserver, LinkState
+from gateway.pdu import DeliverSm
+from gateway.receipt import id_forms, parse
+from gateway.segment import Alphabet, Concatenation, FlashForm, count, segment
+from gateway.status import name as status_name
+from gateway.status import verdict
+
+__all__ = [
+    "Address",
+    "Alphabet",
+    "BrokenStream",
+    "Concatenation",
+    "DeliverSm",
+    "Delivery",
+    "DeliveryState",
+    "FieldTooLong",
+    "FlashForm",
+    "Gateway",
+    "GatewayError",
+    "GatewayMetrics",
+    "Inbound",
+    "Link",
+    "LinkMetrics",
+    "LinkObserver",
+    "LinkState",
+    "LocalError",
+    "MalformedBody",
+    "NotBound",
+    "PduError",
+    "Receipt",
+    "Segment",
+    "ShortMessage",
+    "Submission",
+    "SubmitResult",
+    "TooManySegments",
+    "UnencodableText",
+    "Verdict",
+    "WindowFull",
+    "count",
+    "destination_address",
+    "id_forms",
+    "parse",
+    "segment",
+    "source_address",
+    "status_name",
+    "verdict",
+]

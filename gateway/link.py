@@ -1,0 +1,465 @@
+"""One carrier account: its sessions, its throttle, its waiting rooms.
+
+Submissions wait in one room a lane until throttle and window let their segments go. The pump, a plain
+function, is run when something is submitted, answered, or due: it takes up to 64 segments, encodes them, has
+them recorded, and writes them in one piece, directly after the fence has said yes. There is no task, future or
+timer per segment.
+
+What an answer means is told to the observer, but for two: ESME_RTHROTTLED holds the link, a link fault makes the
+session bind again, and in both cases the segment goes back to the head of its lane. When no session is left to
+transmit, written segments without an answer are UNANSWERED and everything that waits is recalled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gateway import status
+from gateway.binds import Binds, Live
+from gateway.codec import encode_submit_sm, sar_tlvs, validity_absolute, validity_relative
+from gateway.errors import LocalError
+from gateway.messages import SubmitResult, Verdict
+from gateway.metrics import LinkMetrics
+from gateway.observer import Delivery
+from gateway.pdu import Tag
+from gateway.receipt import parse
+from gateway.rooms import WaitingRooms
+from gateway.session import (
+    Bound,
+    Delivered,
+    Event,
+    Responded,
+    Unanswered,
+    Undecodable,
+)
+from gateway.throttle import Throttle
+from gateway.transport import SHORTEST_TIMER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from config.settings import LinkSettings
+    from gateway.messages import Submission
+    from gateway.observer import LinkObserver, LinkState
+    from gateway.rooms import Token
+
+SLICE: Final = 64  # segments a turn of the loop: well under a millisecond, so nothing else waits long
+SMALLEST_ROOM: Final = 16
+LARGEST_ROOM: Final = 2_000
+RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
+SINGLE_OCTETS: Final = 140  # user data that fits one SM in any coding; longer goes into message_payload
+FAULTS_KEPT: Final = 1_000  # segments remembered for having met a link fault
+_REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
+_TO_THE_DISPLAY: Final = ((Tag.DEST_ADDR_SUBUNIT, b"\x01"),)  # SMPP v3.4 section 5.3.2.1: MS display
+
+log = structlog.get_logger(__name__)
+
+
+class Link:
+    """One carrier account."""
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        observer: LinkObserver,
+        *,
+        metrics: LinkMetrics | None = None,
+        sent_at: Sequence[float] | None = None,
+    ) -> None:
+        """Make a link that does nothing until `run`.
+
+        `sent_at` are the monotonic instants of segments written in the last second by a predecessor in the same
+        place; None says that nothing is known, so the last second is taken to have been full.
+        """
+        self.settings = settings
+        self.name = settings.name
+        self.state: LinkState = "stopped"
+        self._observer = observer
+        self._overrides = {number: Verdict(verdict) for number, verdict in settings.status_overrides.items()}
+        self._metrics = LinkMetrics() if metrics is None else metrics
+        self._throttle = Throttle(settings.throughput_per_s)
+        now = time.monotonic()
+        if sent_at is None:
+            self._throttle.assume_busy(now)
+        else:
+            self._throttle.restore(sent_at, now)
+        # About a second of the rate: enough to keep the wire busy over a claim, and little enough that what
+        # was claimed early does not stand before what is urgent.
+        self._rooms = WaitingRooms(max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM)))
+        self._leaving: dict[int, Submission] = {}  # recalled once what they have on the wire is answered
+        self._refused: list[Submission] = []  # submitted while nothing can leave; recalled in the next turn
+        self._faulted: dict[int, None] = {}  # segments that met a link fault, by hash, oldest first
+        self._binds = Binds(
+            settings,
+            may_write=partial(observer.may_write, settings.name),
+            on_events=self._take,
+            on_state=self._set_state,
+        )
+        self._loop: asyncio.AbstractEventLoop
+        self._is_stopping = False
+        self._quiet = asyncio.Event()
+        self._over = asyncio.Event()
+        self._over.set()
+        self._is_pumping = False
+        self._pump_is_due = False
+        self._pump_timer: asyncio.TimerHandle | None = None
+        self._paused_until = 0.0  # the local record could not be written
+        self._pump_timer_at = 0.0
+
+    # What others may ask
+
+    @property
+    def is_bound(self) -> bool:
+        """Say whether segments can leave."""
+        return self._binds.can_submit
+
+    @property
+    def sessions_bound(self) -> int:
+        """Sessions that are bound, of any kind."""
+        return self._binds.bound
+
+    @property
+    def window_in_use(self) -> int:
+        """Unanswered segments over all sessions, those past their time included."""
+        return self._binds.window_in_use
+
+    @property
+    def throughput_limit(self) -> int:
+        """Segments a second that the throttle allows now."""
+        return self._throttle.effective_rate(time.monotonic())
+
+    def room(self, lane: int) -> int:
+        """Submissions that the lane's waiting room can still take; none while nothing can leave."""
+        return 0 if self._is_stopping or not self.is_bound else self._rooms.room(lane)
+
+    # What others may do
+
+    def submit(self, submissions: Iterable[Submission]) -> None:
+        """Let submissions wait for their turn, and write what may go at once.
+
+        What comes while the link is not bound, or is stopping, is recalled in the next turn of the loop.
+        """
+        if self._is_stopping or not self.is_bound:
+            self._refused.extend(submissions)
+            if self._refused:
+                asyncio.get_running_loop().call_soon(self._recall)
+            return
+        for submission in submissions:
+            self._rooms.put(submission)
+        self._pump()
+
+    def set_throughput(self, segments_per_s: int) -> None:
+        """Take a changed rate without a new bind."""
+        self._throttle.set_rate(segments_per_s)
+        self._pump()
+
+    async def run(self) -> None:
+        """Keep the sessions bound until `stop` is through, or this is cancelled: then the sockets close at once."""
+        self._loop = asyncio.get_running_loop()
+        self._over.clear()
+        self._metrics.gauges = self
+        try:
+            await self._binds.run()
+        finally:
+            self._cancel_timer()
+            self._recall()
+            self._metrics.gauges = None
+            self._set_state("stopped", "")
+            self._over.set()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Give back what waits, wait for answers, unbind; then `run` is over.
+
+        Sessions with something still unanswered after `timeout_s` are unbound nevertheless. The SMSC has what
+        is left of that time, and at least a second, to answer the unbind.
+        """
+        ends_at = time.monotonic() + timeout_s
+        self._is_stopping = True
+        self._recall()
+        self._look_whether_quiet()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            log.warning("link_stop_timed_out", link=self.name, unanswered=self.window_in_use)
+        await self._binds.stop(max(1.0, ends_at - time.monotonic()))
+        await self._over.wait()
+
+    def _set_state(self, state: LinkState, detail: str) -> None:
+        if state != self.state and (state == "stopped" or not self._is_stopping):
+            self.state = state
+            self._observer.state_changed(self.name, state, detail)
+
+    # What sessions tell
+
+    def _take(self, live: Live, events: list[Event]) -> None:
+        now = time.monotonic()
+        results: list[SubmitResult] = []
+        deliveries: list[Delivery] = []
+        for event in events:
+            if isinstance(event, Responded):
+                self._take_answer(live, event, now, results)
+            elif isinstance(event, Delivered):
+                self._take_delivery(live, event, deliveries)
+            elif isinstance(event, Unanswered):
+                self._take_unanswered(event, now, results)
+            else:
+                self._take_change(live, event, now)
+        if results:
+            self._observer.answered(self.name, results)
+        if deliveries:
+            self._observer.delivered(self.name, deliveries)
+        if self.state == "bound" and not self.is_bound:
+            self._set_state("waiting", live.why or "unbinding")
+        if self._leaving:
+            self._recall()
+        self._pump()
+        if self._is_stopping:
+            self._look_whether_quiet()
+
+    def _take_answer(self, live: Live, event: Responded, now: float, results: list[SubmitResult]) -> None:
+        submission, segment = event.token
+        command_status = event.command_status
+        verdict: Verdict | None  # None: the link repeats the segment itself
+        verdict = status.verdict(command_status, self._overrides)
+        if event.late:
+            if verdict in _REPEATABLE:
+                verdict = Verdict.RETRY  # it was refused for certain, so it may go again
+        else:
+            submission.unanswered -= 1
+            self._metrics.answered(command_status, now - event.written_at)
+            if verdict is Verdict.ACCEPTED:
+                self._binds.proven()
+            elif verdict is Verdict.THROTTLED:
+                verdict = self._take_throttled(event, now)
+            elif verdict is Verdict.LINK_FAULT:
+                verdict = self._take_link_fault(live, event, now)
+            if verdict is None:
+                return
+            if verdict is not Verdict.ACCEPTED:
+                submission.stopped = True
+        results.append(
+            SubmitResult(submission, segment, verdict, command_status, event.message_id, event.written_at, now)
+        )
+
+    def _take_throttled(self, event: Responded, now: float) -> Verdict | None:
+        if self._throttle.throttled(now, event.written_at):
+            log.warning("link_throttled", link=self.name, rate=self._throttle.effective_rate(now))
+        return self._repeat(event.token)
+
+    def _take_link_fault(self, live: Live, event: Responded, now: float) -> Verdict | None:
+        """Bind again, and repeat the segment; once. A segment that meets a second fault may be the cause."""
+        if not live.why:
+            log.warning("link_fault", link=self.name, command_status=status.name(event.command_status))
+            live.why = "link_fault"
+            live.session.unbind(now)
+        submission, segment = event.token
+        fault = hash((submission.message.destination.value, segment.octets))
+        if fault in self._faulted:
+            del self._faulted[fault]
+            return status.verdict(event.command_status, self._overrides, repeated=True)
+        self._faulted[fault] = None
+        if len(self._faulted) > FAULTS_KEPT:
+            del self._faulted[next(iter(self._faulted))]
+        return self._repeat(event.token)
+
+    def _repeat(self, token: Token) -> Verdict | None:
+        """Let a refused segment go again: then there is nothing to tell (None)."""
+        submission = token[0]
+        if submission.stopped:
+            return Verdict.RETRY  # nothing of it is written any more, and that it is over must be told
+        if id(submission) not in self._leaving:
+            self._rooms.repeat(token)
+        return None
+
+    def _take_unanswered(self, event: Unanswered, now: float, results: list[SubmitResult]) -> None:
+        submission, segment = event.token
+        submission.unanswered -= 1
+        submission.stopped = True
+        self._metrics.unanswered()
+        results.append(SubmitResult(submission, segment, Verdict.UNANSWERED, 0, "", event.written_at, now))
+
+    def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
+        found = parse(event.pdu, alphabet=self.settings.default_alphabet)
+        if found is None:
+            live.answer(event.sequence_number, status.OK)  # USSD: acknowledged and left alone
+        else:
+            deliveries.append(Delivery(self.name, event.pdu, found, live.answer))
+
+    def _take_change(self, live: Live, event: Event, now: float) -> None:
+        if isinstance(event, Undecodable):
+            log.warning("delivery_undecodable", link=self.name, problem=event.problem, octets=len(event.octets))
+            self._observer.undecodable(self.name, event.octets, event.command_status)
+        else:
+            self._binds.note(live, event, now)
+            if isinstance(event, Bound) and live.kind != "receiver":
+                self._observer.capacity_freed(self.name)
+
+    # Taking back what waits
+
+    def _recall(self) -> None:
+        """Give back what was refused; and all that waits, when nothing can leave."""
+        recalled, self._refused = self._refused, []
+        if self._is_stopping or not self.is_bound:
+            self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
+        for key, submission in list(self._leaving.items()):
+            if submission.stopped or not submission.unanswered:
+                del self._leaving[key]
+                if not submission.stopped:
+                    recalled.append(submission)
+        if recalled:
+            self._observer.recalled(self.name, recalled)
+
+    def _look_whether_quiet(self) -> None:
+        if self._binds.is_quiet:
+            self._quiet.set()
+
+    # The pump
+
+    def _pump(self) -> None:
+        """Write what throttle and windows allow, a slice at a time; see to it that it is called again."""
+        if self._is_pumping:
+            return
+        if self._is_stopping or not self.is_bound:
+            if self._rooms or self._leaving:
+                self._recall()
+            return
+        self._is_pumping = True
+        try:
+            written = self._write_slice(time.monotonic())
+        finally:
+            self._is_pumping = False
+        if self._rooms.expired:
+            self._tell_expired()
+        if self._rooms:
+            if written:
+                self._pump_soon()
+            else:
+                self._pump_later()
+        if self._rooms.has_sunk():
+            self._observer.capacity_freed(self.name)
+
+    def _write_slice(self, now: float) -> int:
+        """Write up to a slice of segments to the session with the most room; give their number."""
+        live = self._binds.freest()
+        if live is None or now < self._paused_until:
+            return 0
+        session, throttle, rooms = live.session, self._throttle, self._rooms
+        most = min(SLICE, session.free(lane0=True), throttle.allowance(now, lane0=True))
+        others = min(session.free(lane0=False), throttle.allowance(now, lane0=False))
+        batch: list[Token] = []
+        bodies: list[bytes] = []
+        while len(batch) < most:
+            token = rooms.take(now, others=len(batch) < others)
+            if token is None:
+                break
+            try:
+                bodies.append(self._encode(token, now))
+                batch.append(token)
+            except LocalError as error:
+                self._tell_unencodable(token, error, now)
+        if not batch:
+            return 0
+        try:
+            self._observer.writing(self.name, batch)
+        except OSError as error:
+            log.warning("local_record_failed", link=self.name, error=type(error).__name__)
+            rooms.put_back(batch)
+            self._paused_until = now + RECORD_PAUSE_S
+            return 0
+        numbers = []
+        for token, body in zip(batch, bodies, strict=True):
+            numbers.append(session.submit(body, token, now))
+            token[0].unanswered += 1
+        throttle.take(now, len(batch))
+        if not live.transport.flush():
+            for token, number in zip(batch, numbers, strict=True):
+                session.withdraw(number)
+                token[0].unanswered -= 1
+            throttle.give_back(len(batch))
+            rooms.put_back(batch)
+            return 0
+        live.submitted += len(batch)
+        return len(batch)
+
+    def _encode(self, token: Token, now: float) -> bytes:
+        """Body of the submit_sm for one segment. Raises LocalError."""
+        submission, segment = token
+        settings = self.settings
+        if settings.validity == "relative":
+            validity_period = _relative(int(submission.deadline - now))
+        elif settings.validity == "absolute":
+            validity_period = _absolute(int(time.time() + submission.deadline - now))
+        else:
+            validity_period = ""
+        message = submission.message
+        tlvs = settings.tlv
+        if segment.parts > 1 and settings.concatenation == "sar":
+            tlvs += sar_tlvs(segment.reference, segment.part, segment.parts)
+        if message.flash and settings.flash == "dest_addr_subunit":
+            tlvs += _TO_THE_DISPLAY
+        return encode_submit_sm(
+            message,
+            segment,
+            validity_period=validity_period,
+            tlvs=tlvs,
+            payload=settings.concatenation == "payload" and len(segment.octets) > SINGLE_OCTETS,
+        )
+
+    def _tell_unencodable(self, token: Token, error: LocalError, now: float) -> None:
+        submission, segment = token
+        submission.stopped = True
+        log.error("segment_unencodable", link=self.name, error=str(error))
+        self._observer.answered(self.name, [SubmitResult(submission, segment, Verdict.MISCONFIGURED, 0, "", 0.0, now)])
+
+    def _tell_expired(self) -> None:
+        now = time.monotonic()
+        expired, self._rooms.expired = self._rooms.expired, []
+        self._observer.answered(
+            self.name,
+            [SubmitResult(submission, segment, Verdict.EXPIRED, 0, "", 0.0, now) for submission, segment in expired],
+        )
+
+    def _pump_soon(self) -> None:
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump_due)
+
+    def _pump_due(self) -> None:
+        self._pump_is_due = False
+        self._pump()
+
+    def _pump_later(self) -> None:
+        """Come back when the throttle allows; if it is a window that is full, an answer brings us back."""
+        now = time.monotonic()
+        ready_at = max(self._throttle.ready_at(now, lane0=self._rooms.waits(0)), self._paused_until)
+        if ready_at <= now or (self._pump_timer is not None and self._pump_timer_at <= ready_at):
+            return
+        self._cancel_timer()
+        self._pump_timer_at = ready_at
+        self._pump_timer = self._loop.call_later(max(SHORTEST_TIMER_S, ready_at - now), self._pump_timer_due)
+
+    def _pump_timer_due(self) -> None:
+        self._pump_timer = None
+        self._pump()
+
+    def _cancel_timer(self) -> None:
+        if self._pump_timer is not None:
+            self._pump_timer.cancel()
+            self._pump_timer = None
+
+
+@lru_cache(maxsize=4096)
+def _relative(seconds: int) -> str:
+    return validity_relative(seconds)
+
+
+@lru_cache(maxsize=4096)
+def _absolute(unix_time: int) -> str:
+    return validity_absolute(datetime.fromtimestamp(unix_time, UTC))

@@ -1,0 +1,139 @@
+"""What the gateway shows to Prometheus.
+
+The hot path counts into plain numbers, a read's worth at a time; they are turned into samples when Prometheus
+asks. Labels are link names and command_status names of the specification: nothing a peer sends makes a new one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway import status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+RESPONSE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+UNANSWERED: Final = -1  # in place of a command_status: no answer came
+VENDOR_STATUSES: Final = range(0x400, 0x500)  # SMPP v3.4 section 5.1.3: reserved for SMSC vendors
+
+
+class LinkGauges(Protocol):
+    """What a link tells when it is asked."""
+
+    @property
+    def name(self) -> str:
+        """Name of the link."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Say whether segments can leave."""
+
+    @property
+    def sessions_bound(self) -> int:
+        """Sessions that are bound, of any kind."""
+
+    @property
+    def window_in_use(self) -> int:
+        """Unanswered segments over all sessions."""
+
+    @property
+    def throughput_limit(self) -> int:
+        """Segments a second that the throttle allows now."""
+
+
+class LinkMetrics:
+    """Counts of one link since the process began; they outlive the link."""
+
+    __slots__ = ("gauges", "response_buckets", "response_sum_s", "statuses")
+
+    def __init__(self) -> None:
+        self.gauges: LinkGauges | None = None  # None while the link is not open here
+        self.statuses: dict[int, int] = {}  # command_status or UNANSWERED -> segments
+        self.response_buckets = [0] * (len(RESPONSE_BUCKETS_S) + 1)
+        self.response_sum_s = 0.0
+
+    def answered(self, command_status: int, waited_s: float) -> None:
+        """Count one answer in time."""
+        self.statuses[command_status] = self.statuses.get(command_status, 0) + 1
+        self.response_buckets[bisect_left(RESPONSE_BUCKETS_S, waited_s)] += 1
+        self.response_sum_s += waited_s
+
+    def unanswered(self) -> None:
+        """Count one segment that was written and not answered."""
+        self.statuses[UNANSWERED] = self.statuses.get(UNANSWERED, 0) + 1
+
+
+class GatewayMetrics(Collector):
+    """All links, for a prometheus_client registry."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, LinkMetrics] = {}
+
+    def link(self, name: str) -> LinkMetrics:
+        """Counts of the link of this name, the same object each time."""
+        return self._links.setdefault(name, LinkMetrics())
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the samples."""
+        submits = CounterMetricFamily(
+            "tocsin_submit_sm",
+            "Segments written, by what came back. A rise of anything but ESME_ROK is the carrier refusing; "
+            "of unanswered, doubt.",
+            labels=("link", "command_status"),
+        )
+        responses = HistogramMetricFamily(
+            "tocsin_submit_response_seconds",
+            "From writing submit_sm to reading its answer. A rise means a slow carrier or a full path to it.",
+            labels=("link",),
+        )
+        gauges = {
+            name: GaugeMetricFamily(f"tocsin_{name}", text, labels=("link",))
+            for name, text in (
+                ("link_bound", "1 while segments can leave over the link, else 0."),
+                ("link_sessions", "Sessions bound. Fewer than configured means a carrier that ends or refuses binds."),
+                ("window_in_use", "Unanswered segments. At its limit the carrier answers slower than we send."),
+                ("throughput_limit", "Segments a second allowed now; below the setting after ESME_RTHROTTLED."),
+            )
+        }
+        for link, counts in self._links.items():
+            by_label: dict[str, int] = {}
+            for command_status, segments in counts.statuses.items():
+                label = _status_label(command_status)
+                by_label[label] = by_label.get(label, 0) + segments
+            for label, segments in by_label.items():
+                submits.add_metric((link, label), segments)
+            responses.add_metric((link,), _cumulated(counts.response_buckets), counts.response_sum_s)
+            open_link = counts.gauges
+            gauges["link_bound"].add_metric((link,), bool(open_link and open_link.is_bound))
+            gauges["link_sessions"].add_metric((link,), open_link.sessions_bound if open_link else 0)
+            gauges["window_in_use"].add_metric((link,), open_link.window_in_use if open_link else 0)
+            gauges["throughput_limit"].add_metric((link,), open_link.throughput_limit if open_link else 0)
+        yield submits
+        yield responses
+        yield from gauges.values()
+
+
+def _status_label(command_status: int) -> str:
+    """Name out of a closed set."""
+    if command_status == UNANSWERED:
+        return "unanswered"
+    if command_status in VENDOR_STATUSES:
+        return "vendor"
+    name = status.name(command_status)
+    return "reserved" if name.startswith("0x") else name
+
+
+def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+    total = 0
+    samples: list[tuple[str, float]] = []
+    for bound, segments in zip((*map(str, RESPONSE_BUCKETS_S), "+Inf"), buckets, strict=True):
+        total += segments
+        samples.append((bound, total))
+    return samples

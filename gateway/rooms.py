@@ -1,0 +1,177 @@
+"""The waiting rooms of a link, one a lane, and the choice of the segment that goes next.
+
+Lane 0 goes first, strictly, but for one segment in 50 that goes to lane 1 while it waits: so that the answer to
+a STOP leaves even under a flood of emergencies. Lanes 1 to 5 share the rest by deficit round robin with the
+weights 16, 8, 4, 2, 1, counted in segments. The parts of one submission go one after the other; a lane-0
+segment may go between them. A lane that began a long submission pays for it in the following rounds.
+
+A segment that has to be repeated goes before everything else of its own lane.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.messages import Segment, Submission
+
+    Token = tuple[Submission, Segment]
+
+WEIGHTS: Final = (0, 16, 8, 4, 2, 1)  # of lanes 0 to 5; lane 0 needs none
+LANES: Final = range(len(WEIGHTS))
+LANE_1_EVERY: Final = 50  # one token in so many goes to lane 1 even against lane 0
+
+
+class WaitingRooms:
+    """Submissions that wait for throttle and window; at most about `size` in each lane."""
+
+    __slots__ = ("_again", "_before_lane_1", "_credit", "_midway", "_rooms", "_turn", "_was_high", "expired", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.expired: list[Token] = []  # found too late by `take`; whoever calls it empties this
+        self._rooms: tuple[deque[Submission], ...] = tuple(deque() for _ in LANES)
+        self._again: tuple[deque[Token], ...] = tuple(deque() for _ in LANES)
+        self._credit = [0] * len(WEIGHTS)
+        self._turn = 1
+        self._midway: Submission | None = None  # of lanes 1 to 5, some parts written, others not
+        self._before_lane_1 = 0  # lane-0 segments in a row while lane 1 waited
+        self._was_high = [False] * len(WEIGHTS)
+
+    def room(self, lane: int) -> int:
+        """Submissions that the lane can still take."""
+        return max(0, self.size - len(self._rooms[lane]))
+
+    def waits(self, lane: int) -> bool:
+        """Say whether anything waits in the lane."""
+        return bool(self._rooms[lane] or self._again[lane])
+
+    def __bool__(self) -> bool:
+        """Say whether anything waits at all."""
+        return any(self._rooms) or any(self._again)
+
+    def put(self, submission: Submission) -> None:
+        """Let a submission wait at the end of its lane."""
+        room = self._rooms[submission.lane]
+        room.append(submission)
+        if 2 * len(room) > self.size:
+            self._was_high[submission.lane] = True
+
+    def repeat(self, token: Token) -> None:
+        """Let a refused segment go again, behind those refused before it and before all else of its lane."""
+        self._again[token[0].lane].append(token)
+
+    def put_back(self, tokens: Iterable[Token]) -> None:
+        """Undo `take` for the segments taken last, in the order in which they were taken."""
+        for token in reversed(list(tokens)):
+            self._again[token[0].lane].appendleft(token)
+
+    def take(self, now: float, *, others: bool) -> Token | None:
+        """Choose the segment that goes next; lanes 1 to 5 take part only if `others`.
+
+        Submissions found stopped are dropped; those found past their deadline are stopped and noted in
+        `expired`.
+        """
+        if self._rooms[0] or self._again[0]:
+            lane_1_waits = self.waits(1)
+            if lane_1_waits and self._before_lane_1 >= LANE_1_EVERY - 1:
+                token = self._next_of(1, now)
+                if token is not None:
+                    self._charge(1)
+                    return token
+            token = self._next_of(0, now)
+            if token is not None:
+                self._before_lane_1 = self._before_lane_1 + 1 if lane_1_waits else 0
+                return token
+        return self._take_by_weight(now) if others else None
+
+    def has_sunk(self) -> bool:
+        """Say, once, that a lane which was more than half full no longer is."""
+        sunk = False
+        for lane in LANES:
+            if self._was_high[lane] and 2 * len(self._rooms[lane]) <= self.size:
+                self._was_high[lane] = False
+                sunk = True
+        return sunk
+
+    def drain(self) -> list[Submission]:
+        """Empty the rooms: every submission that is not stopped, once."""
+        found = {id(token[0]): token[0] for lane in LANES for token in self._again[lane]}
+        found.update((id(submission), submission) for lane in LANES for submission in self._rooms[lane])
+        for lane in LANES:
+            self._again[lane].clear()
+            self._rooms[lane].clear()
+            self._was_high[lane] = False
+        self._midway = None
+        return [submission for submission in found.values() if not submission.stopped]
+
+    def _take_by_weight(self, now: float) -> Token | None:
+        if self._midway is not None:
+            lane = self._midway.lane
+            token = None if self._midway.stopped else self._next_of(lane, now)
+            if token is not None:
+                self._charge(lane)
+                return token
+            self._midway = None
+        lane = self._turn
+        empty = 0  # lanes in a row that had nothing
+        while empty < len(LANES) - 1:
+            if self._credit[lane] > 0:
+                token = self._next_of(lane, now)
+                if token is not None:
+                    self._turn = lane
+                    self._charge(lane)
+                    return token
+            if self._rooms[lane] or self._again[lane]:
+                empty = 0
+            else:
+                empty += 1
+                self._credit[lane] = min(0, self._credit[lane])  # nothing is saved up while there is nothing to send
+            lane = lane + 1 if lane < LANES[-1] else 1
+            if self._rooms[lane] or self._again[lane]:
+                self._credit[lane] += WEIGHTS[lane]
+        self._turn = lane
+        return None
+
+    def _charge(self, lane: int) -> None:
+        self._credit[lane] -= 1
+        if lane == 1:
+            self._before_lane_1 = 0
+
+    def _next_of(self, lane: int, now: float) -> Token | None:
+        again = self._again[lane]
+        while again:
+            token = again.popleft()
+            if self._is_due(token, now):
+                return token
+        room = self._rooms[lane]
+        while room:
+            submission = room[0]
+            segments = submission.segments
+            index = submission.next_index
+            token = (submission, segments[index])
+            if not self._is_due(token, now):
+                room.popleft()
+                continue
+            submission.next_index = index + 1
+            if index + 1 == len(segments):
+                room.popleft()
+                if submission is self._midway:
+                    self._midway = None
+            elif lane:
+                self._midway = submission
+            return token
+        return None
+
+    def _is_due(self, token: Token, now: float) -> bool:
+        submission = token[0]
+        if submission.stopped:
+            return False
+        if submission.deadline <= now:
+            submission.stopped = True
+            self.expired.append(token)
+            return False
+        return True

@@ -1,0 +1,140 @@
+"""The throttle of one link: how many segments may leave in any sliding second.
+
+A sliding log. A segment may go if the r-th last one is at least 1.02 s old, so no window of one second ever
+holds more than r of them, wherever it begins: a token bucket or a counter per clock second would let up to
+twice the rate through around an edge. Lanes 1 to 5 fill r - k, lane 0 all of r.
+
+When the SMSC says ESME_RTHROTTLED the link holds for 1 s (then 2, 4, .. while it keeps saying so), the rate
+is halved, and it climbs back by a twentieth of the configured rate a second, never above it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gateway.window import reserve_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SPAN_S = 1.02  # one second, and what clocks, timers and the network's jitter may take off it
+FIRST_HOLD_S = 1.0
+LONGEST_HOLD_S = 32.0
+FORGIVEN_AFTER_S = 10.0  # without a further refusal after a hold, the next one holds for 1 s again
+CLIMB_EVERY_S = 1.0
+CLIMB_PARTS = 20  # of the configured rate; back at full rate 10 s after a single halving
+
+
+class Throttle:
+    """At most `rate` segments in any sliding second; less while the SMSC complains."""
+
+    __slots__ = ("_held_until", "_hold_s", "_log", "_lowered_at", "_lowered_to", "_recent", "rate")
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate  # segments a second, as configured; >= 1
+        self._log: deque[tuple[float, int]] = deque()  # (instant, segments), oldest first, none older than the span
+        self._recent = 0  # segments in the log
+        self._held_until = 0.0
+        self._hold_s = 0.0  # length of the last hold; 0.0 when there is none to remember
+        self._lowered_at: float | None = None  # end of the hold from which the rate climbs
+        self._lowered_to = rate
+
+    def effective_rate(self, now: float) -> int:
+        """Segments a second allowed now."""
+        if self._lowered_at is None:
+            return self.rate
+        climbed = self._lowered_to + self._climb() * int(max(0.0, now - self._lowered_at) / CLIMB_EVERY_S)
+        if climbed >= self.rate:
+            self._lowered_at = None
+            return self.rate
+        return climbed
+
+    def allowance(self, now: float, *, lane0: bool) -> int:
+        """Segments that may go at `now`, of lane 0 or of the lanes that leave it its reserve."""
+        if now < self._held_until:
+            return 0
+        self._forget(now)
+        limit = self.effective_rate(now)
+        if not lane0:
+            limit -= reserve_of(limit)
+        return max(0, limit - self._recent)
+
+    def ready_at(self, now: float, *, lane0: bool) -> float:
+        """Earliest instant at which one segment may go; not after `now` when it may go at once."""
+        if self.allowance(now, lane0=lane0) > 0:
+            return now
+        if now < self._held_until:
+            return self._held_until
+        limit = self.effective_rate(now)
+        if not lane0:
+            limit -= reserve_of(limit)
+        surplus = self._recent - limit  # the segment that follows waits until more than these are forgotten
+        ready_at = now
+        for sent_at, segments in self._log:
+            ready_at = sent_at + SPAN_S
+            surplus -= segments
+            if surplus < 0:
+                break
+        if self._lowered_at is not None:  # the rate may have climbed before the log has shrunk
+            steps = int(max(0.0, now - self._lowered_at) / CLIMB_EVERY_S) + 1
+            ready_at = min(ready_at, self._lowered_at + steps * CLIMB_EVERY_S)
+        return ready_at
+
+    def take(self, now: float, segments: int = 1) -> None:
+        """Note that so many segments leave at `now`."""
+        if segments:
+            self._log.append((now, segments))
+            self._recent += segments
+
+    def give_back(self, segments: int) -> None:
+        """Undo the last `take` in part or whole: the segments did not leave after all."""
+        while segments and self._log:
+            sent_at, noted = self._log.pop()
+            undone = min(noted, segments)
+            segments -= undone
+            self._recent -= undone
+            if noted > undone:
+                self._log.append((sent_at, noted - undone))
+
+    def throttled(self, now: float, written_at: float) -> bool:
+        """Take ESME_RTHROTTLED for a segment written at `written_at`; say whether it changed anything.
+
+        A whole window may be refused at once. Only an answer to a segment that was written after the last
+        hold began says that the SMSC is still unhappy with us.
+        """
+        if self._hold_s and written_at < self._held_until:
+            return False
+        lowered = max(1, self.effective_rate(now) // 2)
+        repeated = self._hold_s and now < self._held_until + FORGIVEN_AFTER_S
+        self._hold_s = min(LONGEST_HOLD_S, 2 * self._hold_s) if repeated else FIRST_HOLD_S
+        self._held_until = now + self._hold_s
+        self._lowered_to = lowered
+        self._lowered_at = self._held_until
+        return True
+
+    def set_rate(self, rate: int) -> None:
+        """Take a changed setting; what was sent stays counted."""
+        self.rate = rate
+        self._lowered_to = min(self._lowered_to, rate)
+        if self._lowered_at is None:
+            self._lowered_to = rate
+
+    def assume_busy(self, now: float) -> None:
+        """Begin as a new owner: as if the last second had been full but for lane 0's reserve."""
+        self._log.clear()
+        self._recent = 0
+        self.take(now, self.rate - reserve_of(self.rate))
+
+    def restore(self, sent_at: Iterable[float], now: float) -> None:
+        """Begin as the owner that wrote segments at these instants (of the same clock)."""
+        self._log = deque((instant, 1) for instant in sorted(sent_at) if now - SPAN_S < instant <= now)
+        self._recent = len(self._log)
+
+    def _climb(self) -> int:
+        return max(1, self.rate // CLIMB_PARTS)
+
+    def _forget(self, now: float) -> None:
+        log = self._log
+        while log and log[0][0] + SPAN_S <= now:
+            self._recent -= log.popleft()[1]

@@ -1,0 +1,205 @@
+"""The throttle: never more than the rate in any sliding second, and what ESME_RTHROTTLED does."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.throttle import FIRST_HOLD_S, FORGIVEN_AFTER_S, LONGEST_HOLD_S, SPAN_S, Throttle
+
+
+def most_in_a_second(instants: list[float]) -> int:
+    """Most of the instants that any window [t, t + 1) holds."""
+    most = first = 0
+    for last, instant in enumerate(instants):
+        while instants[first] <= instant - 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def run(throttle: Throttle, until: float, *, lane0: bool, now: float = 0.0) -> list[float]:
+    """Send as fast as it lets us."""
+    sent = []
+    while now < until:
+        ready_at = throttle.ready_at(now, lane0=lane0)
+        if ready_at <= now:
+            throttle.take(now)
+            sent.append(now)
+        else:
+            now = ready_at
+    return sent
+
+
+def test_lane_0_may_use_the_whole_rate_and_the_others_leave_it_its_reserve():
+    """An emergency never waits for a token that bulk has just taken."""
+    throttle = Throttle(100)
+
+    assert throttle.allowance(0.0, lane0=True) == 100
+    assert throttle.allowance(0.0, lane0=False) == 90
+
+    throttle.take(0.0, 90)
+
+    assert throttle.allowance(0.0, lane0=True) == 10
+    assert throttle.allowance(0.0, lane0=False) == 0
+    assert throttle.ready_at(0.0, lane0=True) == 0.0
+    assert throttle.ready_at(0.0, lane0=False) == SPAN_S
+
+
+def test_a_rate_of_one_has_no_reserve():
+    """Keeping the only token would stop all other lanes for good."""
+    throttle = Throttle(1)
+
+    assert throttle.allowance(0.0, lane0=False) == 1
+
+
+def test_ready_at_names_the_segment_that_has_to_be_forgotten():
+    """The link sets one timer, and it is neither early nor late."""
+    throttle = Throttle(3)
+    for now in (0.0, 0.1, 0.2):
+        throttle.take(now)
+
+    assert throttle.ready_at(0.3, lane0=True) == 0.0 + SPAN_S
+    assert throttle.ready_at(0.3, lane0=False) == 0.1 + SPAN_S
+    assert throttle.allowance(0.0 + SPAN_S, lane0=True) == 1
+
+
+@given(rate=st.integers(1, 40), steps=st.lists(st.tuples(st.floats(0.0, 0.5), st.booleans()), max_size=300))
+def test_no_sliding_second_ever_holds_more_than_the_rate(rate, steps):
+    """However the segments come, and wherever the second begins."""
+    throttle = Throttle(rate)
+    now = 0.0
+    sent = []
+    for pause, lane0 in steps:
+        now += pause
+        for _ in range(throttle.allowance(now, lane0=lane0)):
+            throttle.take(now)
+            sent.append(now)
+
+    assert most_in_a_second(sent) <= rate
+
+
+@pytest.mark.parametrize("rate", [1, 2, 7, 100, 1000])
+def test_the_rate_is_used(rate):
+    """The margin costs two in a hundred, the reserve what it says."""
+    sent = run(Throttle(rate), 10.0, lane0=True)
+
+    assert most_in_a_second(sent) <= rate
+    assert len(sent) >= 10 * rate / SPAN_S - rate * SPAN_S
+
+
+def test_throttled_holds_halves_and_climbs_back():
+    """One second of silence, then half the rate, and a twentieth of it more each second."""
+    throttle = Throttle(100)
+
+    assert throttle.throttled(5.0, written_at=4.9)
+
+    assert throttle.allowance(5.9, lane0=True) == 0
+    assert throttle.ready_at(5.0, lane0=True) == 5.0 + FIRST_HOLD_S
+    assert throttle.effective_rate(6.0) == 50
+    assert throttle.allowance(6.0, lane0=False) == 45
+    assert throttle.effective_rate(7.0) == 55
+    assert throttle.effective_rate(15.9) == 95
+    assert throttle.effective_rate(16.0) == 100
+    assert throttle.effective_rate(1e6) == 100
+
+
+def test_a_window_refused_at_once_counts_once():
+    """Fifty refusals of one burst say the same thing fifty times."""
+    throttle = Throttle(100)
+    throttle.throttled(5.0, written_at=4.9)
+
+    assert not throttle.throttled(5.1, written_at=4.95)
+    assert not throttle.throttled(6.4, written_at=5.0)
+    assert throttle.effective_rate(6.4) == 50
+
+
+def test_holds_double_while_the_smsc_keeps_refusing():
+    """1, 2, 4 .. seconds, and a rate of at least one."""
+    throttle = Throttle(8)
+    now = 0.0
+    holds = []
+    for _ in range(8):
+        assert throttle.throttled(now, written_at=now)
+        holds.append(throttle.ready_at(now, lane0=True) - now)
+        now += holds[-1]
+
+    assert holds == [1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_HOLD_S, LONGEST_HOLD_S, LONGEST_HOLD_S]
+    assert throttle.effective_rate(now) >= 1
+
+
+def test_an_old_refusal_is_forgiven():
+    """A busy minute last night does not make today's hold longer."""
+    throttle = Throttle(100)
+    throttle.throttled(0.0, written_at=0.0)
+    later = FIRST_HOLD_S + FORGIVEN_AFTER_S
+
+    throttle.throttled(later, written_at=later)
+
+    assert throttle.ready_at(later, lane0=True) == later + FIRST_HOLD_S
+
+
+def test_a_climbing_rate_lets_the_next_segment_go_when_it_rises():
+    """A timer set for the log alone would be late by most of a second."""
+    throttle = Throttle(100)
+    throttle.throttled(0.0, written_at=0.0)
+    throttle.take(1.9, throttle.allowance(1.9, lane0=True))
+
+    assert throttle.ready_at(1.9, lane0=True) == 2.0
+    assert throttle.allowance(2.0, lane0=True) == 5
+
+
+def test_given_back_segments_were_never_sent():
+    """What the fence stopped does not use up the rate."""
+    throttle = Throttle(10)
+    throttle.take(0.0, 4)
+    throttle.take(0.1, 5)
+
+    throttle.give_back(6)
+
+    assert throttle.allowance(0.1, lane0=True) == 7
+    throttle.give_back(99)
+    assert throttle.allowance(0.1, lane0=True) == 10
+
+
+def test_taking_nothing_is_nothing():
+    """An empty slice leaves no mark."""
+    throttle = Throttle(10)
+
+    throttle.take(0.0, 0)
+
+    assert throttle.allowance(0.0, lane0=True) == 10
+
+
+def test_a_new_owner_starts_as_if_the_last_second_had_been_full():
+    """The dead predecessor may have sent at full rate until just now; lane 0's reserve is the risk taken."""
+    throttle = Throttle(100)
+    throttle.assume_busy(50.0)
+
+    assert throttle.allowance(50.0, lane0=False) == 0
+    assert throttle.allowance(50.0, lane0=True) == 10
+    assert throttle.allowance(50.0 + SPAN_S, lane0=True) == 100
+
+
+def test_a_restart_in_place_knows_what_was_sent():
+    """The local record says it, on the same clock; older and impossible instants say nothing."""
+    throttle = Throttle(10)
+    throttle.restore([49.5, 40.0, 49.9, 60.0, 49.7], now=50.0)
+
+    assert throttle.allowance(50.0, lane0=True) == 7
+    assert throttle.allowance(49.5 + SPAN_S, lane0=True) == 8
+
+
+def test_a_changed_rate_holds_at_once():
+    """What was sent stays counted."""
+    throttle = Throttle(100)
+    throttle.take(0.0, 50)
+
+    throttle.set_rate(40)
+
+    assert throttle.allowance(0.5, lane0=True) == 0
+    assert throttle.effective_rate(0.5) == 40
+    throttle.throttled(1.0, written_at=1.0)
+    throttle.set_rate(10)
+    assert throttle.effective_rate(2.0) == 10
+    throttle.set_rate(100)
+    assert throttle.effective_rate(2.0) in {10, 100}
