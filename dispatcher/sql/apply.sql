@@ -1,0 +1,85 @@
+-- name: apply_lock
+-- One instance at a time applies its file, until its transaction ends. $1 the lock's key.
+select pg_advisory_xact_lock($1::bigint);
+
+-- name: apply_links
+-- Makes the rows of the links what the file says; a link that it no longer names is switched off and kept, since jobs and
+-- evidence name it. $1 the links as a JSON array of objects. What daemons and operators write (owner, beat, paused) stays.
+-- Locks: no key update on the rows that differ, none on the others: no fence of a claim or settle waits for it.
+-- Returns the number of rows written.
+with given as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb)
+        g (name text, account text, position int, alphabet text, concatenation text, receipts text)
+), absent as (
+    update tocsin.link l set enabled = false where l.enabled and l.name not in (select g.name from given g) returning l.name
+), present as (
+    insert into tocsin.link (name, account, position, enabled, alphabet, concatenation, receipts)
+    select name, account, position, true, alphabet, concatenation, receipts from given
+    except
+    select name, account, position, enabled, alphabet, concatenation, receipts from tocsin.link
+    on conflict (name) do update
+    set account = excluded.account, position = excluded.position, enabled = true, alphabet = excluded.alphabet,
+        concatenation = excluded.concatenation, receipts = excluded.receipts
+    returning name
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
+-- name: apply_categories
+-- Makes the rows of the categories what the file says, shipped ones included. One that the file no longer names keeps its row:
+-- jobs and evidence name it, and without a sender that allows it nothing new comes in. $1 a JSON array of objects.
+-- Locks: the rows written. Returns their number.
+with present as (
+    insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days)
+    select name, lane, make_interval(secs => time_to_live_s), on_doubt, stop, flash, max_parts, keep_text_days
+    from jsonb_to_recordset($1::text::jsonb)
+        g (name text, lane smallint, time_to_live_s float8, on_doubt text, stop text, flash text, max_parts smallint,
+           keep_text_days smallint)
+    except
+    select name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days from tocsin.category
+    on conflict (name) do update
+    set lane = excluded.lane, time_to_live = excluded.time_to_live, on_doubt = excluded.on_doubt, stop = excluded.stop,
+        flash = excluded.flash, max_parts = excluded.max_parts, keep_text_days = excluded.keep_text_days
+    returning name
+)
+select count(*)::int as written from present;
+
+-- name: apply_senders
+-- Makes the senders what the file says: others go, since a row is a permission. $1 a JSON array of objects.
+-- Locks: the rows written. Returns their number.
+with given as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb) g (address text, position int, categories text[], links text[])
+), absent as (
+    delete from tocsin.sender s where s.address not in (select g.address from given g) returning s.address
+), present as (
+    insert into tocsin.sender (address, position, categories, links)
+    select address, position, categories, links from given
+    except
+    select address, position, categories, links from tocsin.sender
+    on conflict (address) do update
+    set position = excluded.position, categories = excluded.categories, links = excluded.links
+    returning address
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
+-- name: apply_routes
+-- Makes the routes what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
+with given as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb) g (prefix text, links text[])
+), absent as (
+    delete from tocsin.route r where r.prefix not in (select g.prefix from given g) returning r.prefix
+), present as (
+    insert into tocsin.route (prefix, links)
+    select prefix, links from given
+    except
+    select prefix, links from tocsin.route
+    on conflict (prefix) do update set links = excluded.links
+    returning prefix
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
+-- name: apply_note
+-- Notes which file the rows came from, unless the latest note says so already. $1 its hash, $2 rows written.
+-- Locks: none but its row.
+insert into tocsin.applied (file_hash)
+select $1::text
+where $2::int > 0 or $1::text is distinct from (select a.file_hash from tocsin.applied a order by a.at desc limit 1);

@@ -1,0 +1,87 @@
+-- name: settle
+-- One flush of outcomes, fenced: what lost its owner changes nothing and is not returned.
+-- $1 links, $2 epochs: owned links, counted from 1 by link_no. One element a job, array literals in text:
+-- $3 id, $4 link_no, $5 lane, $6 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain),
+-- $7 state and $8 reason of closed and deferred, $9 delay_s of deferred, $10 attempt, $11 done and $12 doubt as bits,
+-- and, for the parts accepted since the last flush, array literals again: $13 parts, $14 message ids, $15 ages in seconds.
+-- $16: batches of the journal that are over.
+-- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
+-- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
+with fence as materialized (
+    select e.n, l.name, l.receipts
+    from unnest($1::text::text[], $2::text::bigint[]) with ordinality e (name, epoch, n)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    for key share of l
+), outcome as materialized (
+    select o.*, f.name as link, f.receipts
+    from unnest($3::text::bigint[], $4::text::smallint[], $5::text::smallint[], $6::text::smallint[], $7::text::text[],
+                $8::text::text[], $9::text::float8[], $10::text::smallint[], $11::text::text[], $12::text::text[],
+                $13::text::text[], $14::text::text[], $15::text::text[])
+         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, answered, message_ids, ages)
+    join fence f on f.n = o.link_no
+), gone as (
+    delete from tocsin.ready r using outcome o
+    where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what > 0
+    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.body, r.category, r.flash, r.options,
+              r.enqueued_at, r.due_at, r.expires_at, r.cancel_group, o.attempt, r.resends, r.parts, o.done::varbit as done,
+              coalesce(r.first_wire_at, now()) as first_wire_at,
+              o.what, o.state, o.reason, o.delay_s, o.doubt, o.answered, o.message_ids, o.ages, o.receipts
+), stays as (
+    update tocsin.ready r set done = o.done::varbit, attempt = o.attempt, first_wire_at = coalesce(r.first_wire_at, now())
+    from outcome o
+    where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what = 0
+    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, r.parts,
+              o.answered, o.message_ids, o.ages
+), accepted as (
+    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, answered, message_ids, ages from gone
+    union all
+    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, answered, message_ids, ages from stays
+), into_sent as (
+    insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
+                             enqueued_at, app, message_id)
+    select now() - make_interval(secs => p.age), a.id, p.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
+           a.client_ref, a.enqueued_at, a.app, p.message_id
+    from accepted a, unnest(a.answered::smallint[], a.message_ids::text[], a.ages::float8[]) p (part, message_id, age)
+), into_text as (
+    insert into tocsin.sent_text (drop_on, job_id, body)
+    select now() + make_interval(days => c.keep_text_days), g.id, g.body
+    from gone g join tocsin.category c on c.name = g.category and c.keep_text_days > 0
+    where g.what = 1
+), into_deferred as (
+    insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
+                                 enqueued_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
+    select least(now() + make_interval(secs => g.delay_s), g.expires_at), g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category,
+           g.flash, g.options, g.enqueued_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.reason
+    from gone g where g.what = 2
+), into_closed as (
+    insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason, parts,
+                               attempt, enqueued_at)
+    select now(), g.id, g.app, g.client_ref, g.recipient, g.sender, g.category, g.lane, g.link, g.state, g.reason, g.parts,
+           g.attempt, g.enqueued_at
+    from gone g where g.what = 3
+), into_uncertain as (
+    insert into tocsin.uncertain (id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
+                                  due_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, doubt)
+    select g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category, g.flash, g.options, g.enqueued_at,
+           g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.doubt::varbit
+    from gone g where g.what = 4
+), journal as (
+    delete from tocsin.claim c where c.batch = any ($16::text::bigint[])
+), told as (
+    select g.id, g.app, g.client_ref, g.category, g.reason,
+           case g.what when 1 then 'job.submitted' when 3 then 'job.' || g.state else 'job.uncertain' end as type
+    from gone g where g.what in (3, 4) or g.what = 1 and g.receipts = 'none'
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,
+           jsonb_build_object('client_ref', t.client_ref, 'category', t.category, 'reason', t.reason)
+    from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
+)
+select id from accepted;
+
+-- name: settle_orphan
+-- An answer whose row is not in ready: it resolves doubt, or is kept as FENCED. A message id is never dropped.
+-- $1 id, $2 part, $3 parts, $4 attempt, $5 link, $6 destination, $7 sender, $8 category, $9 lane, $10 enqueued_us,
+-- $11 message id, $12 age in seconds, $13 whether the answer was an acceptance. Returns resolved, fenced or nothing.
+-- Locks: the row of uncertain. Index: uncertain's primary key.
+select tocsin.settle_orphan($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as outcome;

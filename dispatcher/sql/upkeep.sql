@@ -1,0 +1,133 @@
+-- name: promote
+-- Moves due rows of owned links from deferred to ready. $1 links, $2 epochs, $3 at most. Returns where and which.
+-- Locks: key share on the link rows (the fence); the rows moved, skip locked. Index: deferred's primary key.
+with fence as materialized (
+    select l.name from unnest($1::text::text[], $2::text::bigint[]) e (name, epoch)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    for key share of l
+), due as materialized (
+    select d.ctid as place from tocsin.deferred d
+    where d.due_at <= now() and d.link in (select name from fence)
+    order by d.due_at limit $3::int for update skip locked
+), gone as (
+    delete from tocsin.deferred d where d.ctid = any (array(select place from due)) returning d.*
+)
+insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
+                          expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
+select link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
+       cancel_group, attempt, resends, parts, done, first_wire_at
+from gone
+returning link, lane, id;
+
+-- name: expire
+-- Ends rows whose time ran out while nobody claimed them. $1 link, $2 lane, $3 after, $4 rows looked at, $5 ids to leave alone.
+-- The journal is asked in a new statement (`named`); a row that it names is put back by rolling back.
+-- Locks: the rows ended. Index: ready's primary key. Returns the ids ended.
+with slice as materialized (
+    select r.ctid as place, r.id, r.expires_at from tocsin.ready r where r.link = $1 and r.lane = $2 and r.id > $3 order by r.id limit $4::int
+), gone as (
+    delete from tocsin.ready r
+    where r.ctid = any (array(select s.place from slice s
+                              where s.expires_at <= now() and s.id not in (select unnest($5::text::bigint[]))))
+      and r.expires_at <= now()
+    returning r.*
+), into_closed as (
+    insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason, parts,
+                               attempt, enqueued_at)
+    select now(), g.id, g.app, g.client_ref, g.recipient, g.sender, g.category, g.lane, g.link,
+           case when g.done is null then 'expired' else 'failed' end, case when g.done is null then 'EXPIRED' else 'PARTIAL' end,
+           g.parts, g.attempt, g.enqueued_at
+    from gone g
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app,
+           case when g.done is null then 'job.expired' else 'job.failed' end, g.id::text,
+           jsonb_build_object('client_ref', g.client_ref, 'category', g.category,
+                              'reason', case when g.done is null then 'EXPIRED' else 'PARTIAL' end)
+    from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
+)
+select (select max(id) from slice) as upto, (select count(*) from slice)::int as looked, array(select id from gone)::text as ids,
+       array(select category from gone where done is null)::text as categories;
+
+-- name: named
+-- Which of the ids $3 of link $1 and lane $2 a journal names.
+select i.id from tocsin.claim c, unnest(c.ids) i (id) where c.link = $1 and c.lane = $2 and (i.id in (select unnest($3::text::bigint[]))) is true;
+
+-- name: resend
+-- Doubt under the rule `resend`: back to the queue, same reference, at most twice. $1 links, $2 seconds in doubt at least.
+-- Locks: the rows of uncertain. Only parts not accepted go again.
+with gone as (
+    delete from tocsin.uncertain u using tocsin.category c
+    where c.name = u.category and c.on_doubt = 'resend' and u.resends < 2 and u.link = any ($1::text::text[])
+      and u.since <= now() - make_interval(secs => $2::float8) and u.expires_at > now()
+    returning u.*
+)
+insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
+                             expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
+select now(), id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, expires_at,
+       cancel_group, attempt, resends + 1, parts, done, first_wire_at, 'RESEND'
+from gone returning id, category;
+
+-- name: give_up_doubt
+-- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time.
+with gone as (
+    delete from tocsin.uncertain u
+    where u.link = any ($1::text::text[]) and greatest(u.expires_at, u.since) <= now() - make_interval(secs => $2::float8)
+    returning u.*
+), into_sent as (
+    insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
+                             enqueued_at, app, reason, receipt_state, receipt_at)
+    select now(), g.id, p.part, g.parts, g.attempt, g.link, g.recipient, g.sender, g.category, g.lane, g.client_ref, g.enqueued_at,
+           g.app, 'DOUBT', 20, now()
+    from gone g, generate_series(1, g.parts) p (part)
+    where g.done is null or get_bit(g.done, p.part - 1) = 0
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app, 'job.unknown', g.id::text,
+           jsonb_build_object('client_ref', g.client_ref, 'category', g.category, 'reason', 'DOUBT')
+    from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
+)
+select id, category from gone;
+
+-- name: give_up_receipts
+-- Segments whose receipt never came: unknown, once validity and $2 seconds have passed. $1 links, $3 the longest validity in seconds,
+-- $4 rows at most. Reads the partitions of the two days in which that happens. Index: none; once an hour.
+with late as (
+    select s.ctid as place, s.tableoid as child
+    from tocsin.sent s join tocsin.category c on c.name = s.category join tocsin.link l on l.name = s.link and l.receipts = 'all'
+    where s.link = any ($1::text::text[]) and s.receipt_state is null and s.message_id is not null
+      and s.submitted_at < now() - make_interval(secs => $2::float8)
+      and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
+      and s.enqueued_at + c.time_to_live < now() - make_interval(secs => $2::float8)
+    limit $4::int
+)
+update tocsin.sent s set receipt_before = null, receipt_state = 20, receipt_at = now()
+from late where s.ctid = late.place and s.tableoid = late.child and s.receipt_state is null
+  and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
+returning s.job_id, s.category;
+
+-- name: depth
+-- Waiting jobs a lane of link $1: count up to 10,000 and the age of the oldest, in seconds. Index: ready's primary key.
+select n::smallint as lane,
+       (select count(*) from (select from tocsin.ready r where r.link = $1 and r.lane = n limit 10000) x) as jobs,
+       coalesce((select extract(epoch from now() - r.due_at) from tocsin.ready r where r.link = $1 and r.lane = n order by r.id limit 1), 0)::float8
+           as oldest_s
+from generate_series(0, 5) n;
+
+-- name: uncertain_count
+select link, sum(length(replace(doubt::text, '0', '')))::int as segments from tocsin.uncertain group by link;
+
+-- name: make_partitions
+select tocsin.make_partitions($1::int) as made;
+
+-- name: prune_keys
+delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
+
+-- name: categories
+-- What the journey needs to know of each category. The table is small.
+select name, lane, max_parts, extract(epoch from time_to_live)::float8 as time_to_live_s from tocsin.category;
+
+-- name: prune_journal
+-- Journals of this owner ($1 links, $2 epochs) whose batch it does not know ($3): a claim's commit was not seen. A minute old at least.
+delete from tocsin.claim c using unnest($1::text::text[], $2::text::bigint[]) e (link, epoch)
+where c.link = e.link and c.epoch = e.epoch and c.at < now() - interval '1 minute' and c.batch not in (select unnest($3::text::bigint[]));
