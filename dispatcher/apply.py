@@ -1,0 +1,73 @@
+"""Puts links, senders, routes and categories of the configuration file into the database.
+
+Apps and daemons read the rows, never the file. One transaction, one instance at a time; applying the same
+file again changes nothing, and repairs rows that somebody changed by hand. What operators and daemons write
+into the same rows (paused, owner, state) is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config.settings import CategorySettings, Settings
+    from dispatcher.store import Connection
+
+LOCK_KEY = 0x746F_6373_6170  # "tocsap" in octets: the advisory lock of everyone who applies a file
+RECORDED_STOP = frozenset({"staff"})  # a STOP against these is recorded and alerted, not obeyed and not ignored
+
+
+async def apply(connection: Connection, settings: Settings) -> bool:
+    """Make the rows what the file says, and say whether any had to change.
+
+    Raises:
+        StoreUnavailable: nothing was changed, or after a failed commit nobody knows.
+
+    """
+    wanted = {
+        "apply_links": [
+            {
+                "name": link.name,
+                "account": link.account,
+                "position": position,
+                "alphabet": link.default_alphabet,
+                "concatenation": link.concatenation,
+                "receipts": link.receipts,
+            }
+            for position, link in enumerate(settings.links)
+        ],
+        "apply_categories": [_category(category) for category in settings.categories],
+        "apply_senders": [
+            {
+                "address": sender.address,
+                "position": position,
+                "categories": sender.categories,
+                "links": sender.links or None,
+            }
+            for position, sender in enumerate(settings.senders)
+        ],
+        "apply_routes": [{"prefix": route.prefix, "links": route.links} for route in settings.routes],
+    }
+    async with connection.transaction():
+        await connection.fetch("apply_lock", LOCK_KEY)
+        written = 0
+        for query, rows in wanted.items():
+            (row,) = await connection.fetch(query, json.dumps(rows))
+            written += row["written"]
+        await connection.fetch("apply_note", settings.sha256, written)
+    return written > 0
+
+
+def _category(category: CategorySettings) -> dict[str, object]:
+    stop = "applies" if category.stop else "recorded" if category.name in RECORDED_STOP else "exempt"
+    return {
+        "name": category.name,
+        "lane": category.lane,
+        "time_to_live_s": category.time_to_live_s,
+        "on_doubt": category.on_doubt,
+        "stop": stop,
+        "flash": category.flash,
+        "max_parts": category.max_parts,
+        "keep_text_days": category.keep_text_days,
+    }

@@ -1,0 +1,220 @@
+"""Takes jobs out of the queue into the journal, lane by lane, no more than the links have room for.
+
+A claim locks its rows, writes their ids into the journal and commits; only then may a segment of theirs reach a
+socket. Rows are not updated: a lock leaves no dead row behind. The rows stay in ``ready`` until they are settled,
+so memory says which ids it holds and each lane remembers how far it has read:
+
+* ``frontier``: the highest id read. The next claim starts behind it.
+* ``missing``: ids at or below the frontier that may go: released ones, and rows that became visible late, since ids
+  are not handed out in commit order.
+* ``floor``: nothing at or below it can still become visible. It follows the frontier by marks (highest id read,
+  xid of that claim): once a later snapshot's xmin is greater than that xid, a probe of the range up to the mark's id
+  has seen everything born below it, because ``enqueue`` has its xid before it draws an id.
+
+Lane 0 reads from its floor each time, leaving out what is held, so that an emergency whose transaction committed
+late is seen by the claim that its notification wakes, and not by a probe later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dispatcher.job import Batch, Job, mask
+from dispatcher.store import array, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from dispatcher.store import Connection
+
+LANES = 6
+LAST_ID = 2**63 - 1
+MISSING_AT_ONCE = 200  # ids probed one by one in a claim
+MOST_MARKS = 64  # one is made a claim; the oldest suffices when more wait
+
+
+@dataclass(slots=True)
+class LaneState:
+    """What one link's lane has read and holds."""
+
+    frontier: int = 0
+    floor: int = 0
+    held: dict[int, Job] = field(default_factory=dict)
+    missing: set[int] = field(default_factory=set)
+    marks: deque[tuple[int, int]] = field(default_factory=deque)  # (highest id read, xid of that claim)
+
+    def read(self, highest: int, xid: int) -> None:
+        """Note a claim that returned rows."""
+        if highest > self.frontier:
+            self.frontier = highest
+            self.marks.append((highest, xid))
+            if len(self.marks) > MOST_MARKS:
+                del self.marks[1]
+
+    def seen_up_to(self, xmin: int) -> int:
+        """The highest id below which nothing can hide from a snapshot with this xmin; 0 when none is certain."""
+        highest = 0
+        while self.marks and self.marks[0][1] < xmin:
+            highest = self.marks.popleft()[0]
+        return highest
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of one lane to claim from: ids above ``after`` up to ``upto``, ``n`` rows at most."""
+
+    link: str
+    lane: int
+    after: int
+    upto: int
+    n: int
+
+
+class Claimer:
+    """The lanes of every owned link. Claims run on the connection they are given, one at a time a connection."""
+
+    def __init__(self, epochs: Mapping[str, int], clock: Callable[[], float]) -> None:
+        self._epochs = epochs
+        self._clock = clock
+        self._lanes: dict[tuple[str, int], LaneState] = {}
+
+    def lane(self, link: str, lane: int) -> LaneState:
+        """The state of one lane."""
+        state = self._lanes.get((link, lane))
+        if state is None:
+            state = self._lanes[link, lane] = LaneState()
+        return state
+
+    def forget(self, link: str) -> None:
+        """Drop what is known of a link that is no longer ours; what it holds settles by itself, and is fenced."""
+        for lane in range(LANES):
+            self._lanes.pop((link, lane), None)
+
+    def batches(self) -> set[int]:
+        """Journals whose jobs memory holds."""
+        return {job.batch.number for state in self._lanes.values() for job in state.held.values()}
+
+    def release(self, job: Job) -> None:
+        """The job's row stays in the queue: it may be claimed again."""
+        state = self.lane(job.link, job.lane)
+        if state.held.pop(job.id, None) is not None:
+            state.missing.add(job.id)
+
+    def gone(self, job: Job) -> None:
+        """The job's row has left ``ready``."""
+        self.lane(job.link, job.lane).held.pop(job.id, None)
+
+    def arrived(self, link: str, lane: int, ids: Iterable[int]) -> None:
+        """Rows with these ids came into the lane from elsewhere: promoted."""
+        state = self.lane(link, lane)
+        state.missing.update(number for number in ids if number <= state.frontier)
+
+    def windows(self, link: str, lane: int, room: int) -> list[Window]:
+        """Where to claim ``room`` rows of a lane: what is missing first, then behind the frontier."""
+        if room <= 0:
+            return []
+        state = self.lane(link, lane)
+        found = sorted(state.missing)[: min(room, MISSING_AT_ONCE)]
+        wanted = [Window(link, lane, number - 1, number, 1) for number in found]
+        state.missing.difference_update(found)
+        if room > len(found):
+            after = state.frontier if lane else state.floor
+            wanted.append(Window(link, lane, after, LAST_ID, room - len(found)))
+        return wanted
+
+    async def claim(self, connection: Connection, windows: Sequence[Window]) -> list[Job]:
+        """Journal and return the jobs of these windows.
+
+        Raises:
+            StoreUnavailable: nothing is known to be claimed; should the journal stand, upkeep drops it.
+
+        """
+        windows = [window for window in windows if window.link in self._epochs]
+        if not windows:
+            return []
+        urgent = [number for w in windows if w.lane == 0 for number in self.lane(w.link, 0).held]
+        try:
+            rows = await connection.fetch(
+                "claim",
+                texts(self._epochs),
+                array(self._epochs.values()),
+                texts([w.link for w in windows]),
+                array([w.lane for w in windows]),
+                array([w.after for w in windows]),
+                array([w.upto for w in windows]),
+                array([w.n for w in windows]),
+                array(urgent),
+            )
+        except BaseException:
+            for window in windows:
+                if window.n == 1 and window.upto == window.after + 1:
+                    self.lane(window.link, window.lane).missing.add(window.upto)
+            raise
+        if not rows:
+            return []
+        now = self._clock()
+        batch = Batch(number=rows[0][0], outstanding=0)
+        jobs = []
+        for row in rows:
+            # fmt: off
+            (_, xid, link, lane, number, recipient, sender, body, category, flash, options, attempt, resends, parts,
+             done, enqueued_us, life_s, waited_s, suppressed) = row
+            # fmt: on
+            state = self.lane(link, lane)
+            state.read(number, xid)
+            if number in state.held:
+                continue
+            job = Job(
+                id=number,
+                link=link,
+                lane=lane,
+                batch=batch,
+                recipient=recipient,
+                sender=sender,
+                body=body,
+                category=category,
+                flash=flash,
+                options=options,
+                attempt=attempt + 1,
+                resends=resends,
+                parts=parts,
+                done=mask(done),
+                enqueued_us=enqueued_us,
+                expires_at=now + life_s,
+                due_at=now - waited_s,
+                suppressed=bool(suppressed),
+            )
+            state.held[number] = job
+            jobs.append(job)
+        batch.outstanding = len(jobs)
+        return jobs
+
+    async def probe(self, connection: Connection, *, whole: bool = False) -> bool:
+        """Look for rows that became visible behind a frontier; true when some did.
+
+        ``whole`` reads from the lane's beginning: a row that was locked when it was asked for comes back with it.
+        """
+        lanes = [
+            (link, lane, state)
+            for (link, lane), state in self._lanes.items()
+            if (state.floor < state.frontier or whole) and state.frontier and link in self._epochs
+        ]
+        if not lanes:
+            return False
+        rows = await connection.fetch(
+            "probe",
+            texts([link for link, _, _ in lanes]),
+            array([lane for _, lane, _ in lanes]),
+            array([0 if whole else state.floor for _, _, state in lanes]),
+            array([state.frontier for _, _, state in lanes]),
+        )
+        found = False
+        for n, ids, xmin in rows:
+            state = lanes[n - 1][2]
+            late = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys() - state.missing
+            state.missing |= late
+            found = found or bool(late)
+            state.floor = max(state.floor, state.seen_up_to(xmin))
+        return found

@@ -1,0 +1,451 @@
+"""The daemon: its parts, its connections, and the order in which they start and stop.
+
+    listen    hears `tocsin_ready` (an emergency was enqueued)
+    urgent    claims lane 0, woken by the notification or its own clock
+    claim     claims lanes 1 to 5
+    flush     settle, then receipts, then MO messages; one flush in flight
+    control   ownership: beats, candidates, take-overs
+    upkeep    chores by the clock
+
+Each has a connection of its own, so that an emergency never queues behind a flush. When the database goes away,
+claiming stops, answers already read are kept and settled later, deliver_sm is answered 0x64, and all of it resumes by
+itself. SIGTERM drains: claims stop, waiting rooms go back to the queue, windows empty, outcomes are written, links are
+given back, and the process ends with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from dispatcher import embedded, migrate
+from dispatcher.apply import apply
+from dispatcher.claim import LANES, Claimer
+from dispatcher.dispatch import Dispatcher
+from dispatcher.errors import MigrationMissing, SchemaChanged, StateDirectoryHeld, StoreUnavailable
+from dispatcher.http import HttpListener, Readiness
+from dispatcher.inbound import InboundDesk
+from dispatcher.metrics import DispatcherMetrics
+from dispatcher.ownership import BEAT_S, Fence, Owner
+from dispatcher.receipts import ReceiptDesk
+from dispatcher.record import Record
+from dispatcher.settle import Settler
+from dispatcher.state_directory import StateDirectory
+from dispatcher.store import PINNED, PROBING, Connection, connect
+from dispatcher.unprivileged import EmbeddedError
+from dispatcher.upkeep import Upkeep
+from gateway import Gateway, GatewayMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from config.settings import Settings
+    from dispatcher.job import Job
+
+log = structlog.get_logger()
+
+BUSY_S = 0.02  # between claims of lanes 1 to 5 while there is work
+IDLE_S = 0.2
+URGENT_BUSY_S = 0.05  # between claims of lane 0; a notification comes before
+URGENT_IDLE_S = 0.25
+PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind the frontier
+PROBE_WHOLE_S = 10.0
+CANDIDATES_S = 1.0
+RECONNECT_S = 0.5
+LISTEN_CHECK_S = 5.0
+SLICE = 64  # jobs dispatched before the loop turns
+MOST_UNSETTLED = 4_000  # outcomes and receipts not yet written; past it lanes 1 to 5 claim nothing
+SENT_BEFORE_S = 2.0  # of the local record: what a restarted link's throttle must count
+
+DONE = 0
+CONFIGURATION = 2
+UNUSABLE = 3  # database, schema or state directory
+
+
+class Daemon:
+    """One instance, from start to stop."""
+
+    def __init__(self, settings: Settings, state: StateDirectory, record: Record, url: str) -> None:
+        self._settings = settings
+        self._links = {link.name: link for link in settings.links}
+        self._url = url
+        self._record = record
+        clock = time.monotonic
+        self._clock = clock
+        self.registry = CollectorRegistry()
+        self._metrics = DispatcherMetrics(self.registry)
+        self._metrics.prepare(self._links, [category.name for category in settings.categories])
+        link_metrics = GatewayMetrics()
+        self.registry.register(link_metrics)
+        self._work = asyncio.Event()  # something waits to be written
+        self._wake_claim = asyncio.Event()
+        self._wake_urgent = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._settled = asyncio.Event()  # nothing waits to be written
+        self._database = "not yet reached"
+        self._fence = Fence()
+        self._owner = Owner(
+            name=state.owner,
+            links=self._links,
+            fence=self._fence,
+            takeover_s=settings.daemon.takeover_s,
+            replay=record.replay,
+            clock=clock,
+        )
+        epochs = self._owner.epochs
+        self._claimer = Claimer(epochs, clock)
+        longest_s = max(category.time_to_live_s for category in settings.categories)
+        self._receipts = ReceiptDesk(
+            links=self._links,
+            horizon_s=longest_s + settings.daemon.unknown_after_s,
+            wait_s=settings.daemon.receipt_wait_s,
+            metrics=self._metrics,
+            clock=clock,
+            wake=self._work.set,
+        )
+        self._inbound = InboundDesk(record=record, metrics=self._metrics, clock=clock, wake=self._work.set)
+        self._settler = Settler(
+            epochs=epochs,
+            claimer=self._claimer,
+            record=record,
+            metrics=self._metrics,
+            clock=clock,
+            wake=self._work.set,
+            accepted=self._receipts.accepted,
+        )
+        self._dispatcher = Dispatcher(
+            links=self._links,
+            gateway=lambda: self._gateway,
+            settler=self._settler,
+            receipts=self._receipts,
+            inbound=self._inbound,
+            record=record,
+            fence=self._fence,
+            clock=clock,
+            wake_claimer=self._wake_all,
+        )
+        self._gateway = Gateway(self._dispatcher, link_metrics)
+        self._upkeep = Upkeep(
+            settings=settings.daemon,
+            epochs=epochs,
+            claimer=self._claimer,
+            receipts=self._receipts,
+            metrics=self._metrics,
+            max_parts=self._dispatcher.max_parts,
+            longest_s=longest_s,
+            wake_claimer=self._wake_all,
+            clock=clock,
+        )
+        self._http = HttpListener(settings.http, self.registry, self._readiness)
+        self._metrics.settle_pending.set_function(lambda: self._settler.pending)
+
+    # ------------------------------------------------------------------ start and stop
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT; returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(
+            signal.SIGHUP, lambda: log.warning("reload_ignored", reason="restart to apply the file")
+        )
+        try:
+            await self._http.start()
+        except OSError as error:
+            return _refuse(
+                f"[http] listen: {self._settings.http.host}:{self._settings.http.port}: {error.strerror}", CONFIGURATION
+            )
+        log.info(
+            "daemon_started",
+            instance=self._settings.daemon.instance,
+            http_port=self._http.port,
+            links=sorted(self._links),
+        )
+        try:
+            if not await self._prepare_database():
+                return DONE  # stopped before the database came
+        except (MigrationMissing, SchemaChanged) as error:
+            return _refuse(f"[database] {error}", UNUSABLE)
+        else:
+            await self._serve()
+            return DONE
+        finally:
+            await self._http.stop()
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        if not self._stopping.is_set():
+            log.info("drain_started")
+            self._stopping.set()
+            self._wake_all()
+
+    async def _prepare_database(self) -> bool:
+        """Wait for the database, see that its schema is ours, and apply the file; false when stopped meanwhile."""
+        while not self._stopping.is_set():
+            try:
+                connection = await connect(self._url)
+            except StoreUnavailable as error:
+                self._database_lost(error)
+                await self._pause(RECONNECT_S)
+                continue
+            try:
+                await migrate.check(connection.raw)
+                await apply(connection, self._settings)
+            except StoreUnavailable as error:
+                self._database_lost(error)
+                await self._pause(RECONNECT_S)
+                continue
+            finally:
+                await connection.close()
+            self._database_came()
+            return True
+        return False
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._keep(name, work), name=name)
+                for name, work in (
+                    ("control", self._control),
+                    ("upkeep", self._upkeep_loop),
+                    ("listen", self._listen),
+                    ("urgent", self._claim_urgent),
+                    ("claim", self._claim),
+                    ("flush", self._flush),
+                )
+            ]
+            await self._stopping.wait()
+            await self._drain()
+            for task in running:
+                task.cancel()
+
+    async def _drain(self) -> None:
+        """Empty the windows, write what is known, give the links back."""
+        drain_s = self._settings.daemon.drain_timeout_s
+        started = self._clock()
+        await self._gateway.close_all(drain_s)
+        self._work.set()
+        try:
+            async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
+                while self._unwritten():
+                    self._settled.clear()
+                    self._work.set()
+                    await self._settled.wait()
+                connection = await connect(self._url, PINNED)
+                try:
+                    await self._owner.give_back(connection)
+                finally:
+                    await connection.close()
+        except (TimeoutError, StoreUnavailable) as error:
+            log.error("drain_incomplete", unsettled=self._settler.pending, problem=type(error).__name__)
+        else:
+            log.info("drain_finished", took_s=round(self._clock() - started, 3))
+
+    def _unwritten(self) -> int:
+        return self._settler.pending + self._receipts.pending + self._inbound.pending
+
+    # ------------------------------------------------------------------ the loops, each with its connection
+
+    async def _keep(self, name: str, work: Callable[[Connection], Awaitable[None]]) -> None:
+        """Give a loop a connection, and another one when it breaks."""
+        while True:
+            try:
+                connection = await connect(self._url, PROBING if name == "flush" else PINNED)
+                try:
+                    await work(connection)
+                finally:
+                    await connection.close()
+            except StoreUnavailable as error:
+                self._database_lost(error)
+                log.warning("connection_lost", loop=name, problem=str(error))
+            if name == "flush":
+                self._receipts.refuse()
+                self._inbound.refuse()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self, connection: Connection) -> None:
+        heard_at = self._clock()
+
+        def heard(_payload: str) -> None:
+            nonlocal heard_at
+            heard_at = self._clock()
+
+        await connection.listen("tocsin_ready", lambda _link: self._wake_urgent.set())
+        await connection.listen("tocsin_alive", heard)
+        while True:
+            await connection.fetch("notify_alive", self._owner.name)
+            await asyncio.sleep(LISTEN_CHECK_S)
+            if self._clock() - heard_at > 2 * LISTEN_CHECK_S:
+                raise StoreUnavailable("nothing is heard on the listening connection")
+
+    async def _claim_urgent(self, connection: Connection) -> None:
+        while True:
+            jobs = []
+            if not self._stopping.is_set():
+                windows = [w for link, room in self._rooms(0) for w in self._claimer.windows(link, 0, room)]
+                jobs = await self._claimer.claim(connection, windows)
+                await self._dispatch(jobs)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(URGENT_BUSY_S if jobs else URGENT_IDLE_S):
+                    await self._wake_urgent.wait()
+            self._wake_urgent.clear()
+
+    async def _claim(self, connection: Connection) -> None:
+        probe_at = whole_at = self._clock()
+        while True:
+            jobs: list[Job] = []
+            if not self._stopping.is_set() and self._unwritten() < MOST_UNSETTLED:
+                windows = [
+                    window
+                    for lane in range(1, LANES)
+                    for link, room in self._rooms(lane)
+                    for window in self._claimer.windows(link, lane, room)
+                ]
+                jobs = await self._claimer.claim(connection, windows)
+                await self._dispatch(jobs)
+            now = self._clock()
+            if now >= probe_at:
+                probe_at = now + PROBE_S
+                whole = now >= whole_at
+                whole_at = now + PROBE_WHOLE_S if whole else whole_at
+                if await self._claimer.probe(connection, whole=whole):
+                    continue
+            if jobs:
+                await asyncio.sleep(BUSY_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._wake_claim.wait()
+            self._wake_claim.clear()
+
+    def _rooms(self, lane: int) -> list[tuple[str, int]]:
+        return [(name, link.room(lane)) for name, link in self._gateway.links.items() if name in self._owner.epochs]
+
+    async def _dispatch(self, jobs: list[Job]) -> None:
+        for start in range(0, len(jobs), SLICE):
+            self._dispatcher.dispatch(jobs[start : start + SLICE])
+            if start + SLICE < len(jobs):
+                await asyncio.sleep(0)  # a block of 500 would hold the loop for 10 ms
+
+    async def _flush(self, connection: Connection) -> None:
+        self._database_came()
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            written = await self._settler.flush(connection)
+            written += await self._receipts.flush(connection)
+            written += await self._inbound.flush(connection)
+            if written:
+                self._upkeep.events_written = True
+            if self._unwritten():
+                self._work.set()
+            else:
+                self._settled.set()
+
+    async def _control(self, connection: Connection) -> None:
+        self._database_came()
+        beat_at = candidates_at = 0.0
+        while True:
+            now = self._clock()
+            if now >= beat_at:
+                beat_at = now + BEAT_S
+                states = {name: link.state for name, link in self._gateway.links.items()}
+                for lost in await self._owner.beat(connection, states):
+                    self._claimer.forget(lost)
+                    await self._gateway.close(lost, 0.0)
+            if now >= candidates_at and not self._stopping.is_set():
+                candidates_at = now + CANDIDATES_S
+                for name in await self._owner.candidates(connection):
+                    await self._take(connection, name)
+            await asyncio.sleep(min(beat_at, candidates_at + CANDIDATES_S) - now if self._stopping.is_set() else 0.1)
+
+    async def _take(self, connection: Connection, name: str) -> None:
+        taken = await self._owner.take(connection, name, self._settler)
+        if taken is None:
+            return
+        await self._receipts.restore(connection, [name])
+        await self._inbound.restore(connection, [name])
+        if name not in self._gateway:
+            sent_at = self._record.replay.sent_at(name, self._clock() - SENT_BEFORE_S) if taken.recorded else None
+            self._gateway.open(self._links[name], sent_at=sent_at)
+
+    async def _upkeep_loop(self, connection: Connection) -> None:
+        while True:
+            await self._upkeep.run(connection)
+            await asyncio.sleep(0.1)
+
+    # ------------------------------------------------------------------ small
+
+    def _wake_all(self) -> None:
+        self._wake_claim.set()
+        self._wake_urgent.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _database_came(self) -> None:
+        if self._database != "up":
+            log.info("database_reached")
+        self._database = "up"
+        self._metrics.database_up.set(1)
+
+    def _database_lost(self, error: StoreUnavailable) -> None:
+        if self._database != str(error):
+            log.warning("database_unavailable", problem=str(error))
+        self._database = str(error)
+        self._metrics.database_up.set(0)
+
+    def _readiness(self) -> Readiness:
+        links = dict.fromkeys(self._links, "owned elsewhere") | {
+            name: str(link.state) for name, link in self._gateway.links.items()
+        }
+        ready = (
+            self._database == "up"
+            and not self._stopping.is_set()
+            and any(link.is_bound for link in self._gateway.links.values())
+        )
+        return Readiness(
+            ready, {"database": self._database, **{f"link {name}": state for name, state in links.items()}}
+        )
+
+
+async def run(settings: Settings) -> int:
+    """Run one daemon with these settings; returns the exit code. One line on stderr says why it refuses."""
+    try:
+        state = StateDirectory.open(settings.daemon.state_dir, settings.daemon.instance)
+    except StateDirectoryHeld as error:
+        return _refuse(f"[daemon] state_dir: {error}", UNUSABLE)
+    except OSError as error:
+        return _refuse(f"[daemon] state_dir: {settings.daemon.state_dir}: {error.strerror}", UNUSABLE)
+    server = None
+    try:
+        directory = settings.database.embedded_directory
+        url = settings.database.url
+        if directory is not None:
+            server = embedded.start(directory)
+            url = server.create_database("tocsin")
+        record = Record.open(state.path / "record")
+        try:
+            return await Daemon(settings, state, record, url).run()
+        finally:
+            record.close()
+    except EmbeddedError as error:
+        return _refuse(f"[database] url: {error}", UNUSABLE)
+    finally:
+        if server is not None:
+            server.stop()
+        state.close()
+
+
+def _refuse(problem: str, code: int) -> int:
+    sys.stderr.write(f"tocsin: {problem}\n")
+    return code

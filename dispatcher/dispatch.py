@@ -1,0 +1,208 @@
+"""THE journey of one job, from the claim to its outcome.
+
+    claim        claim.py       a journalled Job, its row still in ``ready``
+    policy       policy.py      may it go, by its own flags and the clock
+    segment      gateway        the text cut into segments for its link's alphabet
+    submit       gateway.Link   waits in its lane for token and slot, then is encoded
+    record       record.py      what is about to be written, on local disk, before the socket
+    answer       gateway.Link   each segment's result comes back, a batch a read
+    decide       job.py         KEEP, SUBMITTED, DEFERRED, CLOSED, UNCERTAIN or RELEASED
+    settle       settle.py      one fenced statement a flush
+
+``Dispatcher.dispatch`` is the way out, ``Dispatcher.answered`` the way back. Both take batches, since a batch is
+what a claim and a read give; neither waits for anything, and neither raises for anything that an SMSC says.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.job import RELEASED, What, after_submit, closed
+from dispatcher.policy import Send, Stop, before_send
+from gateway import (
+    ShortMessage,
+    Submission,
+    TooManySegments,
+    UnencodableText,
+    Verdict,
+    destination_address,
+    segment,
+    source_address,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from config.settings import LinkSettings
+    from dispatcher.inbound import InboundDesk
+    from dispatcher.job import Job
+    from dispatcher.ownership import Fence
+    from dispatcher.receipts import ReceiptDesk
+    from dispatcher.record import Record
+    from dispatcher.settle import Settler
+    from gateway import Delivery, Gateway, Segment, SubmitResult
+
+log = structlog.get_logger()
+
+PRIORITY_FLAG = (3, 2, 0, 0, 0, 0)  # by lane, where the link does not fix it; SMPP v3.4 section 5.2.14, 0 is the lowest
+REGISTERED_DELIVERY = {"all": 1, "failures": 2, "none": 0}  # SMPP v3.4 section 5.2.17
+
+
+class Dispatcher:
+    """Carries jobs to the links and their results to the settler. It is what the gateway's links report to."""
+
+    def __init__(
+        self,
+        *,
+        links: Mapping[str, LinkSettings],
+        gateway: Callable[[], Gateway],
+        settler: Settler,
+        receipts: ReceiptDesk,
+        inbound: InboundDesk,
+        record: Record,
+        fence: Fence,
+        clock: Callable[[], float],
+        wake_claimer: Callable[[], None],
+    ) -> None:
+        self._links = links
+        self._gateway = gateway
+        self._settler = settler
+        self._receipts = receipts
+        self._inbound = inbound
+        self._record = record
+        self._fence = fence
+        self._clock = clock
+        self._wake_claimer = wake_claimer
+        self.max_parts: dict[str, int] = {}  # by category, as the database says
+
+    # ------------------------------------------------------------------ the way out
+
+    def dispatch(self, jobs: Sequence[Job]) -> None:
+        """Send claimed jobs on their way; each comes back through ``answered`` or ``recalled``, or is settled here."""
+        now = self._clock()
+        outgoing: dict[str, list[Submission]] = {}
+        for job in jobs:
+            match before_send(job, now):
+                case Send():
+                    if (submission := self._submission(job)) is not None:
+                        outgoing.setdefault(job.link, []).append(submission)
+                case Stop(state, reason):
+                    self._settler.put(job, closed(job, state, reason))
+        for link, submissions in outgoing.items():
+            if link in self._gateway():
+                self._gateway()[link].submit(submissions)
+            else:
+                self.recalled(link, submissions)
+
+    def _submission(self, job: Job) -> Submission | None:
+        """The job as its link takes it: the segments not yet accepted; None when it is settled instead."""
+        settings = self._links[job.link]
+        try:
+            segments = segment(
+                job.body,
+                reference=job.id,  # the same on every resend, restart and link
+                alphabet=settings.default_alphabet,
+                concatenation=settings.concatenation,
+                flash=job.flash,
+                flash_form=settings.flash,
+            )
+        except TooManySegments:
+            self._settler.put(job, closed(job, "failed", "TOO_MANY_PARTS"))
+            return None
+        except UnencodableText:
+            self._settler.put(job, closed(job, "failed", "UNENCODABLE"))
+            return None
+        if len(segments) > self.max_parts.get(job.category, 255):
+            self._settler.put(job, closed(job, "failed", "TOO_MANY_PARTS"))
+            return None
+        job.parts = len(segments)
+        priority = PRIORITY_FLAG[job.lane] if settings.priority_flag is None else settings.priority_flag
+        if job.options is not None:
+            priority = int(json.loads(job.options).get("priority_flag", priority))
+        job.submission = Submission(
+            lane=job.lane,
+            message=ShortMessage(
+                source=source_address(job.sender, ton=settings.source_ton, npi=settings.source_npi),
+                destination=destination_address(job.recipient, ton=settings.dest_ton, npi=settings.dest_npi),
+                priority_flag=priority,
+                service_type=settings.service_type,
+                registered_delivery=REGISTERED_DELIVERY[settings.receipts],
+                flash=job.flash,
+            ),
+            segments=segments if not job.done else tuple(s for s in segments if not job.done >> (s.part - 1) & 1),
+            deadline=job.expires_at,
+            context=job,
+        )
+        return job.submission
+
+    def writing(self, link: str, batch: Sequence[tuple[Submission, Segment]]) -> None:
+        """Record what is about to be written; an OSError keeps it off the wire."""
+        entries = []
+        for submission, part in batch:
+            job: Job = submission.context  # type: ignore[assignment]
+            entries.append((job.id, job.enqueued_us, part.part))
+        self._record.written(link, self._clock(), entries)
+
+    def may_write(self, link: str) -> bool:
+        """Whether this process still owns the link; asked directly before each write to its socket."""
+        return self._fence.holds(link)
+
+    # ------------------------------------------------------------------ the way back
+
+    def answered(self, link: str, results: Sequence[SubmitResult]) -> None:
+        """Record what was answered, and decide each job that it completes."""
+        entries = []
+        touched: dict[Job, None] = {}
+        for result in results:
+            job: Job = result.submission.context  # type: ignore[assignment]
+            if result.verdict is not Verdict.UNANSWERED and result.written_at:
+                entries.append((job.id, job.enqueued_us, result.segment.part, result.command_status, result.message_id))
+            if job.settled is not None or (job.outcome is not None and job.outcome.what is not What.KEEP):
+                self._settler.put_late(job, result)
+                continue
+            job.note(result.segment.part, result.verdict, result.command_status, result.message_id, result.written_at)
+            touched[job] = None
+        if entries:
+            try:
+                self._record.answered(link, self._clock(), entries)
+            except OSError as error:
+                # the settle makes it durable; until then a kill -9 leaves these in doubt
+                log.error("record_failed", link=link, error=error.strerror)
+        for job in touched:
+            outcome = after_submit(job)
+            if outcome.what is What.CLOSED and job.refusal is not None and job.refusal[0] is Verdict.MISCONFIGURED:
+                log.error("submit_misconfigured", link=link, job_id=job.id, reason=outcome.reason)
+            if outcome is RELEASED:
+                self._settler.released(job)
+            else:
+                self._settler.put(job, outcome)
+
+    def recalled(self, link: str, submissions: Sequence[Submission]) -> None:
+        """Nothing of these is on the wire: back to the queue as they were."""
+        for submission in submissions:
+            job: Job = submission.context  # type: ignore[assignment]
+            self._settler.released(job)
+        log.info("jobs_released", link=link, jobs=len(submissions))
+
+    # ------------------------------------------------------------------ what a link tells besides
+
+    def delivered(self, link: str, deliveries: Sequence[Delivery]) -> None:
+        """Receipts and MO messages; each is answered once it is committed."""
+        self._receipts.take(link, deliveries)
+        self._inbound.take(link, deliveries)
+
+    def undecodable(self, link: str, octets: bytes, command_status: int) -> None:  # noqa: ARG002
+        """A deliver_sm that nobody can read was refused by the session; it is kept."""
+        self._inbound.take_undecodable(link, octets)
+
+    def state_changed(self, link: str, state: str, detail: str) -> None:
+        """A link was bound or lost."""
+        log.info("link_state_changed", link=link, state=state, detail=detail)
+        self._wake_claimer()
+
+    def capacity_freed(self, link: str) -> None:  # noqa: ARG002
+        """A waiting room has room again."""
+        self._wake_claimer()

@@ -1,0 +1,168 @@
+"""One claimed job, and what can become of it: pure values and decisions.
+
+While a job is in memory its row stands in ``ready`` and a journal names it. It leaves memory with an outcome:
+
+    KEEP       a part was answered, others are still on their way; the row stays, with what is done
+    SUBMITTED  the SMSC took every part; from here on receipts decide
+    DEFERRED   refused for now: it waits its delay, an attempt is spent
+    CLOSED     ended before acceptance: failed, expired or blocked, with one reason
+    UNCERTAIN  a part was written and never answered
+    RELEASED   nothing of it is on the wire: back to the queue as it was
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway import Verdict, status_name
+
+if TYPE_CHECKING:
+    from gateway import Submission
+
+MOST_ATTEMPTS = 10  # claims that reached the wire and were refused for now
+MOST_AMBIGUOUS_ATTEMPTS = 3  # for a refusal that does not say why
+URGENT_DELAY_S = 1.0  # first wait of lanes 0 and 1; doubles, at most 60 s
+DELAY_S = 5.0  # first wait of the other lanes; doubles, at most 300 s
+
+
+class What(IntEnum):
+    """How an outcome changes the row; the numbers are those of the settle statement."""
+
+    KEEP = 0
+    SUBMITTED = 1
+    DEFERRED = 2
+    CLOSED = 3
+    UNCERTAIN = 4
+    RELEASED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to write about a job."""
+
+    what: What
+    state: str = ""  # of CLOSED: failed, expired, blocked
+    reason: str = ""
+    delay_s: float = 0.0  # of DEFERRED
+
+
+KEEP = Outcome(What.KEEP)
+SUBMITTED = Outcome(What.SUBMITTED)
+UNCERTAIN = Outcome(What.UNCERTAIN, reason="UNANSWERED")
+RELEASED = Outcome(What.RELEASED)
+
+
+class Accepted(NamedTuple):
+    """A segment that the SMSC took."""
+
+    part: int
+    message_id: str
+    written_at: float  # monotonic
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """One claim's journal: it lives until each of its jobs is settled or released."""
+
+    number: int
+    outstanding: int
+
+
+@dataclass(slots=True, eq=False, repr=False)  # no repr: a text is shown by no exception and no log
+class Job:
+    """A claimed row: what the wire needs, and what has come back so far. Parts count from 1, bit 0 is part 1."""
+
+    id: int
+    link: str
+    lane: int
+    batch: Batch
+    recipient: str
+    sender: str
+    body: str
+    category: str
+    flash: bool
+    options: str | None  # JSON
+    attempt: int  # including this one
+    resends: int
+    parts: int
+    done: int  # bits of the parts accepted
+    enqueued_us: int
+    expires_at: float  # monotonic
+    due_at: float  # monotonic
+    suppressed: bool = False
+    submission: Submission | None = None
+    first_written_at: float = 0.0  # monotonic; 0.0 until a segment was written
+    doubt: int = 0  # bits of the parts written and unanswered
+    refusal: tuple[Verdict, int] | None = None  # and its command_status
+    answers: list[Accepted] = field(default_factory=list)  # not yet settled
+    outcome: Outcome | None = None  # waiting to be settled
+    settled: Outcome | None = None  # already settled; a late answer may still come
+
+    @property
+    def all_parts(self) -> int:
+        """Bits of every part."""
+        return (1 << self.parts) - 1
+
+    def note(self, part: int, verdict: Verdict, command_status: int, message_id: str, written_at: float) -> None:
+        """Take in what became of one segment."""
+        bit = 1 << (part - 1)
+        match verdict:
+            case Verdict.ACCEPTED:
+                self.done |= bit
+                self.doubt &= ~bit
+                self.answers.append(Accepted(part, message_id, written_at))
+            case Verdict.UNANSWERED:
+                self.doubt |= bit
+            case _:
+                self.refusal = (verdict, command_status)
+        if written_at and not self.first_written_at:
+            self.first_written_at = written_at
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come back of what was handed to the link, but a late answer."""
+        submission = self.submission
+        return submission is None or self.done == self.all_parts or (submission.stopped and submission.unanswered == 0)
+
+
+def after_submit(job: Job) -> Outcome:
+    """Decide what became of a job whose submission is over, or KEEP while it is not (carriers.md's retry table)."""
+    if not job.is_over:
+        return KEEP
+    if job.doubt:
+        return UNCERTAIN
+    if job.done == job.all_parts:
+        return SUBMITTED
+    if job.refusal is None:
+        return RELEASED
+    verdict, command_status = job.refusal
+    if verdict is Verdict.EXPIRED:
+        return closed(job, "expired", "EXPIRED")
+    reason = status_name(command_status) if command_status else "UNENCODABLE"
+    most = {Verdict.RETRY: MOST_ATTEMPTS, Verdict.AMBIGUOUS: MOST_AMBIGUOUS_ATTEMPTS}.get(verdict, 0)
+    if job.attempt < most:
+        return Outcome(What.DEFERRED, reason=f"RETRY_{reason}", delay_s=retry_delay_s(job.lane, job.attempt))
+    return closed(job, "failed", reason)
+
+
+def closed(job: Job, state: str, reason: str) -> Outcome:
+    """End a job before acceptance; once parts were accepted, that is a failure whatever the cause."""
+    return Outcome(What.CLOSED, "failed", "PARTIAL") if job.done else Outcome(What.CLOSED, state, reason)
+
+
+def retry_delay_s(lane: int, attempt: int) -> float:
+    """Seconds before the next attempt: doubling, shorter for lanes 0 and 1."""
+    first, most = (URGENT_DELAY_S, 60.0) if lane <= 1 else (DELAY_S, 300.0)
+    return min(first * 2.0 ** (attempt - 1), most)
+
+
+def bits(mask: int, parts: int) -> str:
+    """A mask as Postgres writes a bit string: part 1 first."""
+    return "".join("1" if mask >> n & 1 else "0" for n in range(parts))
+
+
+def mask(bits_text: str | None) -> int:
+    """The inverse of ``bits``; nothing is 0."""
+    return sum(1 << n for n, bit in enumerate(bits_text or "") if bit == "1")

@@ -1,0 +1,192 @@
+"""The dispatcher's metrics: jobs, queue, receipts, replies, doubt, database. Names and meanings are public.
+
+Labels come from closed sets: category, state, link, lane, class; never a number, a text or an id. The
+children of ``labels()`` are kept in dictionaries, since looking one up costs more than counting.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client import CollectorRegistry
+
+BUCKETS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0,
+)  # fmt: skip
+LANES = range(6)
+JOB_STATES = (
+    "deferred", "uncertain", "submitted", "blocked", "cancelled", "expired", "failed",
+    "unknown", "undelivered", "delivered",
+)  # fmt: skip
+RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", "unmatched")
+INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class _Children(dict[tuple[str, ...], M], Generic[M]):
+    """The children of one metric by their label values, made when first asked for."""
+
+    def __init__(self, metric: M) -> None:
+        self.metric: M = metric
+
+    def __missing__(self, labels: tuple[str, ...]) -> M:
+        child: M = self.metric.labels(*labels)
+        self[labels] = child
+        return child
+
+
+class DispatcherMetrics:
+    """What the dispatcher counts. ``settle_pending`` and ``database_up`` are set directly."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody asks for
+        self._jobs = _Children(
+            Counter(
+                "tocsin_jobs_total",
+                "Jobs that this daemon saw reach a state. A rise of failed, expired, undelivered or uncertain:"
+                " a carrier refuses, delays or does not answer.",
+                ("category", "state"),
+                registry=registry,
+            )
+        )
+        self._queue_jobs = _Children(
+            Gauge(
+                "tocsin_queue_jobs",
+                "Jobs that wait and may go now; exact up to 10,000, estimated above. A rise: more comes in than"
+                " the links' rates let out, or a link is down.",
+                ("lane",),
+                registry=registry,
+            )
+        )
+        self._queue_oldest = _Children(
+            Gauge(
+                "tocsin_queue_oldest_seconds",
+                "Age of the oldest job that waits and may go now. A rise: this lane is not being served.",
+                ("lane",),
+                registry=registry,
+            )
+        )
+        self._enqueue_to_submit = _Children(
+            Histogram(
+                "tocsin_enqueue_to_submit_seconds",
+                "From the later of enqueue and due time to the first submit_sm. A rise: a lane waits for throttle,"
+                " window or a lost link.",
+                ("category", "link"),
+                buckets=BUCKETS_S,
+                registry=registry,
+            )
+        )
+        self._submit_to_receipt = _Children(
+            Histogram(
+                "tocsin_submit_to_receipt_seconds",
+                "From the SMSC's acceptance of a part to its final receipt (DLR). A rise: the carrier delivers"
+                " late, or handsets are off.",
+                ("category", "link"),
+                buckets=BUCKETS_S,
+                registry=registry,
+            )
+        )
+        self._receipts = _Children(
+            Counter(
+                "tocsin_receipts_total",
+                "Delivery receipts (DLR) by what they said. A rise of unmatched: receipts come that belong to no"
+                " message we know; look at message_id_format of the link.",
+                ("link", "state"),
+                registry=registry,
+            )
+        )
+        self._inbound = _Children(
+            Counter(
+                "tocsin_inbound_total",
+                "Messages from handsets (MO). A rise: people answer, or somebody floods the number.",
+                ("link", "class"),
+                registry=registry,
+            )
+        )
+        self._uncertain = _Children(
+            Gauge(
+                "tocsin_uncertain_segments",
+                "Segments that were written and never answered, still in doubt. A rise: sessions break, or the"
+                " SMSC accepts and does not answer.",
+                ("link",),
+                registry=registry,
+            )
+        )
+        self._fenced = _Children(
+            Counter(
+                "tocsin_fenced_total",
+                "Answers that came after their job had been settled otherwise, or after the link had another"
+                " owner. A rise: instances lose links to each other.",
+                ("link",),
+                registry=registry,
+            )
+        )
+        self.settle_pending = Gauge(
+            "tocsin_settle_pending",
+            "Outcomes that are known here and not yet in the database. A rise: the database is slow or away.",
+            registry=registry,
+        )
+        self.database_up = Gauge(
+            "tocsin_database_up",
+            "1 while the database answers. 0: nothing is claimed; what was accepted is kept in the local record.",
+            registry=registry,
+        )
+
+    def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
+        """Show every counter of these links and categories at zero, so that its first rise is seen as one."""
+        for category in categories:
+            for state in JOB_STATES:
+                self._jobs[category, state].inc(0)
+        for link in links:
+            for state in RECEIPT_STATES:
+                self._receipts[link, state].inc(0)
+            for kind in INBOUND_CLASSES:
+                self._inbound[link, kind].inc(0)
+            self._uncertain[(link,)].inc(0)
+            self._fenced[(link,)].inc(0)
+
+    def count_job(self, category: str, state: str, jobs: int = 1) -> None:
+        """Count jobs that reached a state, spelled as ``job_status`` spells it."""
+        self._jobs[category, state].inc(jobs)
+
+    def observe_submit(self, category: str, link: str, seconds: float) -> None:
+        """Record how long an accepted job had waited, once it was due, for its first submit_sm."""
+        self._enqueue_to_submit[category, link].observe(seconds)
+
+    def observe_receipt(self, category: str, link: str, seconds: float) -> None:
+        """Record how long after its acceptance a part's final receipt came."""
+        self._submit_to_receipt[category, link].observe(seconds)
+
+    def count_receipt(self, link: str, state: str, receipts: int = 1) -> None:
+        """Count receipts by one of ``RECEIPT_STATES``."""
+        self._receipts[link, state].inc(receipts)
+
+    def count_inbound(self, link: str, kind: str, messages: int = 1) -> None:
+        """Count messages from handsets by class."""
+        self._inbound[link, kind].inc(messages)
+
+    def count_fenced(self, link: str, answers: int = 1) -> None:
+        """Count answers that were kept as FENCED."""
+        self._fenced[(link,)].inc(answers)
+
+    def set_queue(self, lane: int, jobs: float, oldest_s: float) -> None:
+        """Show what waits in a lane."""
+        self._queue_jobs[(str(lane),)].set(jobs)
+        self._queue_oldest[(str(lane),)].set(oldest_s)
+
+    def clear_queue(self) -> None:
+        """Show no lanes: another instance reads them now."""
+        for children in (self._queue_jobs, self._queue_oldest):
+            children.clear()
+            children.metric.clear()
+
+    def set_uncertain(self, link: str, segments: int) -> None:
+        """Show how many segments of a link are in doubt."""
+        self._uncertain[(link,)].set(segments)

@@ -1,0 +1,251 @@
+"""Which links this instance may write to, and until when.
+
+One instance owns a link: its row holds the owner, an epoch and a beat that the owner raises every 2 s.
+
+    free ──take-over──► owned ──2 s beat──► owned            the epoch rises at each take-over and fences older owners
+    owned by another: watched; taken over once the same (epoch, beat) was seen for 10 s on OUR clock
+    owned by us, before this process: the state directory's lock says that our predecessor is dead; taken at once
+    owned ──7 s without a beat that the database took──► may not write ──► beat taken again, or lost
+
+No time is compared between hosts. The 7 s are counted on CLOCK_BOOTTIME from the moment the beat was *sent*, and
+asked directly before each socket write, with no await between (``Fence.holds``). A candidate waits 10 s, so 3 s lie
+between the last octet of the old owner and the first of the new one.
+
+A take-over finds the journals of dead epochs. Jobs that they name and that are still in ``ready`` may have been
+written. After a restart in place the local record says which segments were, and which were answered; answered ones
+are settled from it, unwritten ones go out, the others are uncertain. Without it all of them are uncertain.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.job import KEEP, RELEASED, UNCERTAIN, Batch, Job, after_submit, mask
+from dispatcher.store import array, texts
+from gateway import Verdict, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from config.settings import LinkSettings
+    from dispatcher.record import Replay
+    from dispatcher.settle import Settler
+    from dispatcher.store import Connection, Record
+
+log = structlog.get_logger()
+
+BEAT_S = 2.0
+WRITE_FOR_S = 7.0  # after a beat was sent; shorter than any take-over
+
+
+def boottime() -> float:
+    """Seconds since boot, counting suspended time: a host that slept must not believe it still owns a link."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Fence:
+    """Until when each link may be written to."""
+
+    def __init__(self, clock: Callable[[], float] = boottime) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def holds(self, link: str) -> bool:
+        """Whether a write to the link's socket is still ours to make."""
+        return self._clock() < self._until.get(link, 0.0)
+
+    def extend(self, link: str, sent_at: float) -> None:
+        """A beat that was sent at this instant was taken."""
+        self._until[link] = sent_at + WRITE_FOR_S
+
+    def lower(self, link: str) -> None:
+        """Write nothing more."""
+        self._until.pop(link, None)
+
+    def now(self) -> float:
+        """The fence's own clock."""
+        return self._clock()
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An owner's sign of life as it was first seen, on our clock."""
+
+    epoch: int
+    beat: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A link that became ours."""
+
+    epoch: int
+    recorded: bool  # the local record tells what was written to it last
+
+
+class Owner:
+    """Takes, keeps and gives back links. ``epochs`` is what this instance owns; others read it and never change it."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        links: Mapping[str, LinkSettings],
+        fence: Fence,
+        takeover_s: float,
+        replay: Replay,
+        clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.epochs: dict[str, int] = {}
+        self._links = links
+        self._fence = fence
+        self._takeover_s = takeover_s
+        self._replay = replay
+        self._clock = clock
+        self._seen: dict[str, Sighting] = {}
+
+    async def beat(self, connection: Connection, states: Mapping[str, str]) -> list[str]:
+        """Tell that we live; returns the links that are no longer ours.
+
+        Raises:
+            StoreUnavailable: nothing is extended; the fence falls by itself.
+
+        """
+        if not self.epochs:
+            return []
+        sent_at = self._fence.now()
+        links = list(self.epochs)
+        rows = await connection.fetch(
+            "beat",
+            texts(links),
+            array(self.epochs[link] for link in links),
+            self.name,
+            texts([states.get(link, "unbound") for link in links]),
+        )
+        kept = {row["name"] for row in rows}
+        for link in kept:
+            self._fence.extend(link, sent_at)
+        lost = [link for link in links if link not in kept]
+        for link in lost:
+            self._fence.lower(link)
+            del self.epochs[link]
+            log.error("link_ownership_lost", link=link)
+        return lost
+
+    async def candidates(self, connection: Connection) -> list[str]:
+        """Links of our file that may be taken over now."""
+        free = []
+        now = self._clock()
+        for row in await connection.fetch("links"):
+            link = row["name"]
+            if link not in self._links or link in self.epochs:
+                continue
+            if row["owner"] in ("", self.name):
+                free.append(link)
+                continue
+            seen = self._seen.get(link)
+            if seen is None or (seen.epoch, seen.beat) != (row["epoch"], row["beat"]):
+                self._seen[link] = Sighting(row["epoch"], row["beat"], now)
+            elif now - seen.since >= self._takeover_s:
+                free.append(link)
+        return free
+
+    async def take(self, connection: Connection, link: str, settler: Settler) -> Taken | None:
+        """Take a link over and account for what its earlier owners may have written; None when another was faster.
+
+        Raises:
+            StoreUnavailable: the link is not ours yet, or will be accounted for at the next try.
+
+        """
+        sent_at = self._fence.now()
+        async with connection.transaction():
+            row = await connection.fetchrow("lock_link", link)
+            seen = self._seen.get(link)
+            if row is None or (
+                row["owner"] not in ("", self.name)
+                and (seen is None or (seen.epoch, seen.beat) != (row["epoch"], row["beat"]))
+            ):
+                return None
+            recorded = row["owner"] == self.name and self._replay.intact
+            owned = await connection.fetchrow("own_link", link, self.name)
+            assert owned is not None
+            epoch = owned["epoch"]
+            named = await connection.fetch("journalled", link, epoch)
+        self.epochs[link] = epoch
+        try:
+            doubtful = await self._account(link, named, settler, recorded=recorded)
+            await connection.fetch("forget_journal", link, epoch)
+        except BaseException:
+            del self.epochs[link]  # taken again at the next try: its journals still stand
+            raise
+        self._seen.pop(link, None)
+        self._fence.extend(link, sent_at)
+        log.info("link_taken", link=link, epoch=epoch, recorded=recorded, journalled=len(named), uncertain=doubtful)
+        return Taken(epoch, recorded)
+
+    async def _account(self, link: str, named: list[Record], settler: Settler, *, recorded: bool) -> int:
+        """Settle what a dead owner's journals name; returns how many jobs are uncertain."""
+        batch = Batch(number=0, outstanding=len(named) + 1)  # its journals are dropped as a whole, afterwards
+        settling = {}
+        for row in named:
+            job = self._recovered(link, row, batch, recorded=recorded)
+            outcome = after_submit(job)
+            if outcome is RELEASED and job.answers:
+                outcome = KEEP  # a part was accepted, the others were never written
+            if outcome is not RELEASED:
+                settling[job] = outcome
+        for job, outcome in settling.items():
+            settler.put(job, outcome)
+        await settler.settled(settling)
+        return sum(outcome is UNCERTAIN for outcome in settling.values())
+
+    def _recovered(self, link: str, row: Record, batch: Batch, *, recorded: bool) -> Job:
+        """The job as the record knows it; without a record each part not done is in doubt."""
+        now = self._clock()
+        job = Job(
+            id=row["id"],
+            link=link,
+            lane=row["lane"],
+            batch=batch,
+            recipient="",  # what the wire needs is not read: nothing of this goes out
+            sender="",
+            body="",
+            category=row["category"],
+            flash=False,
+            options=None,
+            attempt=row["attempt"] + 1,
+            resends=0,
+            parts=row["parts"],
+            done=mask(row["done"]),
+            enqueued_us=row["enqueued_us"],
+            expires_at=now,
+            due_at=now,
+        )
+        if not recorded:
+            job.doubt = job.all_parts & ~job.done
+            return job
+        overrides = {status: Verdict(word) for status, word in self._links[link].status_overrides.items()}
+        for part, answer in self._replay.parts(job.id, job.enqueued_us).items():
+            if part > job.parts or job.done >> (part - 1) & 1:
+                continue
+            if answer is None:
+                job.note(part, Verdict.UNANSWERED, 0, "", 0.0)
+                continue
+            meaning = verdict(answer.command_status, overrides)
+            if meaning not in (Verdict.THROTTLED, Verdict.LINK_FAULT):  # these two are repeated: as good as unwritten
+                job.note(part, meaning, answer.command_status, answer.message_id, now)
+        return job
+
+    async def give_back(self, connection: Connection) -> None:
+        """An orderly end: the next owner need not wait."""
+        links = list(self.epochs)
+        for link in links:
+            self._fence.lower(link)
+        await connection.fetch("disown", texts(links), array(self.epochs[link] for link in links), self.name)
+        self.epochs.clear()

@@ -1,0 +1,45 @@
+"""Whether a claimed job may go: pure decisions with one reason code each, in the order of the gates.
+
+A job passes here once a claim, before it takes a token or a slot. What decides is in the job and its flags; its
+clock is the claim's own (``expires_at`` was set from the database's clock when the job was claimed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dispatcher.job import Job
+
+# a segment that reaches the SMSC with less life than this is not worth its price
+LEAST_LIFE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """It may go now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """It will never go: the closed state and its one reason."""
+
+    state: str
+    reason: str
+
+
+Decision = Send | Stop
+
+SEND = Send()
+EXPIRED = Stop("expired", "EXPIRED")
+SUPPRESSED = Stop("blocked", "SUPPRESSED")
+
+
+def before_send(job: Job, now: float) -> Decision:
+    """Decide about one claimed job; ``now`` is monotonic."""
+    if job.expires_at - now < LEAST_LIFE_S:
+        return EXPIRED
+    if job.suppressed:
+        return SUPPRESSED
+    return SEND

@@ -1,0 +1,394 @@
+"""Brings receipts home: each deliver_sm that is a receipt raises the state of one segment, or is kept.
+
+A receipt is matched by its link's account and message id. First by the id exactly as it came, a batch in one update.
+What that leaves goes the slow way: every reading of the id (hex, decimal, without zeros), the exact one first, and the
+job's destination against the receipt's addresses, which carriers swap or leave out. Two candidates are none: nothing
+is guessed. What nobody can match is parked, in the table and in memory: a receipt may be earlier than its own
+submit_sm_resp. The deliver_sm_resp goes out after the commit; when the database is away it says 0x64, and the SMSC
+keeps the receipt.
+
+States only rise: unknown < undelivered < delivered. A repetition changes nothing but a counter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.errors import StoreUnavailable
+from dispatcher.store import array, texts
+from gateway import DeliveryState, Receipt, id_forms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from config.settings import LinkSettings
+    from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.store import Connection, Record
+    from gateway import Delivery
+
+log = structlog.get_logger()
+
+MOST_AT_ONCE = 1_000
+MOST_PARKED = 10_000  # in memory; the table keeps them all
+TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
+ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
+RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
+STATE = {rank: state.value for state, rank in RANK.items()}
+OK = 0x00
+TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A receipt on its way to its segment."""
+
+    link: str
+    message_id: str
+    forms: tuple[str, ...]  # exact first
+    rank: int
+    error: str
+    source: str
+    destination: str
+    submitted_on: str
+    delivery: Delivery | None = None  # None: answered already, parked
+    parked_id: int = 0
+    parked_at: float = 0.0  # monotonic
+    told: bool = False  # as unmatched
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """Last 8 digits of the two numbers; "" for what is no number."""
+        return last_digits(self.source), last_digits(self.destination)
+
+
+def last_digits(address: str) -> str:
+    """The last 8 digits of a number; "" for short codes and texts, which several jobs share."""
+    digits = address.lstrip("+")
+    return digits[-8:] if len(digits) >= 8 and digits.isascii() and digits.isdigit() else ""
+
+
+def pick(item: Item, candidates: Sequence[Record]) -> Record | None:
+    """The one candidate that a receipt can mean, or None: the best reading of its id, and its addresses agree."""
+    one, other = item.addresses
+    fitting = [
+        row
+        for row in candidates
+        if (not one and not other)
+        or row["destination"][-8:] in (one, other)
+        or ((not one or not other) and row["sender"][-8:] in (one, other))
+    ]
+    best = min((row["rank"] for row in fitting), default=0)
+    fitting = [row for row in fitting if row["rank"] == best]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+class _Ambiguous(Exception):
+    """A receipt raised more than one segment: undo, and look closer at these."""
+
+    def __init__(self, numbers: set[int]) -> None:
+        self.numbers = numbers
+        super().__init__(len(numbers))
+
+
+class ReceiptDesk:
+    """Receipts that wait for the next flush, and those that wait for their segment."""
+
+    def __init__(
+        self,
+        *,
+        links: Mapping[str, LinkSettings],
+        horizon_s: float,
+        wait_s: float,
+        metrics: DispatcherMetrics,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._links = links
+        self._accounts = {
+            name: [other for other, its in links.items() if its.account == settings.account]
+            for name, settings in links.items()
+        }
+        self._horizon_s = horizon_s  # how far back a receipt's segment can lie
+        self._wait_s = wait_s
+        self._metrics = metrics
+        self._clock = clock
+        self._wake = wake
+        self._waiting: deque[Item] = deque()
+        self._parked: dict[tuple[str, str], Item] = {}  # by link and each form of the id
+        self._matched: list[int] = []
+
+    @property
+    def pending(self) -> int:
+        """Receipts not yet written."""
+        return len(self._waiting)
+
+    def account_of(self, link: str) -> list[str]:
+        """The links that share the link's carrier account: a receipt may come over any of them."""
+        return self._accounts.get(link) or [link]
+
+    def take(self, link: str, deliveries: Iterable[Delivery]) -> None:
+        """Queue the receipts among these; states that are not final are answered and counted."""
+        settings = self._links[link]
+        for delivery in deliveries:
+            receipt = delivery.receipt_or_inbound
+            if not isinstance(receipt, Receipt):
+                continue
+            rank = RANK.get(receipt.state)
+            if rank is None:
+                self._metrics.count_receipt(link, receipt.state.value)
+                delivery.answer(OK)
+                continue
+            self._waiting.append(
+                Item(
+                    link=link,
+                    message_id=receipt.message_id,
+                    forms=id_forms(receipt.message_id, settings.message_id_format),
+                    rank=rank,
+                    error=receipt.error,
+                    source=receipt.source,
+                    destination=receipt.destination,
+                    submitted_on=receipt.submitted_on,
+                    delivery=delivery,
+                )
+            )
+        if self._waiting:
+            self._wake()
+
+    def accepted(self, link: str, message_id: str) -> None:
+        """A segment with this id was committed: a receipt may have come before it."""
+        if not self._parked:
+            return
+        for other in self.account_of(link):
+            item = self._parked.get((other, message_id))
+            if item is not None:
+                self._unpark(item)
+                self._waiting.append(item)
+                self._wake()
+
+    def refuse(self) -> None:
+        """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
+        while self._waiting:
+            item = self._waiting.popleft()
+            if item.delivery is not None:
+                item.delivery.answer(TEMPORARY)
+            else:
+                self._park(item)
+
+    async def flush(self, connection: Connection) -> int:
+        """Write what waits, then answer it; returns how many.
+
+        Raises:
+            StoreUnavailable: what waited was answered 0x64, and the SMSC sends it again.
+
+        """
+        items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+        if not items:
+            return 0
+        try:
+            try:
+                await self._apply(connection, items, set())
+            except _Ambiguous as doubtful:
+                await self._apply(connection, items, doubtful.numbers)
+        except StoreUnavailable:
+            for item in items:
+                if item.delivery is not None:
+                    item.delivery.answer(TEMPORARY)
+                else:
+                    self._park(item)
+            raise
+        for item in items:
+            if item.delivery is not None:
+                item.delivery.answer(OK)
+                item.delivery = None
+        return len(items)
+
+    async def _apply(self, connection: Connection, items: list[Item], doubtful: set[int]) -> None:
+        best: dict[tuple[str, str], int] = {}
+        repeated = []
+        for n, item in enumerate(items):
+            key = (item.link, item.message_id)
+            if key in best and items[best[key]].rank >= item.rank:
+                repeated.append(item)
+                continue
+            if key in best:
+                repeated.append(items[best[key]])
+            best[key] = n
+        exact = [n for n in best.values() if n not in doubtful and items[n].message_id]
+        targets = [(n, link, items[n].message_id) for n in exact for link in self.account_of(items[n].link)]
+        async with connection.transaction():
+            rows = await self._raise_states(connection, items, targets, self._age(items[n] for n in exact))
+            hits = {row["n"] for row in rows}
+            if len(hits) < len(rows):
+                raise _Ambiguous(_repeated(row["n"] for row in rows) | doubtful)
+            unmatched: list[Item] = []
+            left = [n for n in best.values() if n not in hits]
+            if left:
+                targets, again, unmatched = await self._look_closer(connection, items, left)
+                repeated += again
+                rows += await self._raise_states(connection, items, targets, self._horizon_s)
+            multipart = {row["job_id"] for row in rows if row["parts"] > 1}
+            told = await connection.fetch("tell_multipart", array(multipart), self._horizon_s) if multipart else []
+            fresh = [item for item in unmatched if not item.parked_id]
+            parked = await self._store_parked(connection, fresh)
+            found = [item.parked_id for item in items if item.parked_id and item not in unmatched]
+            if found:
+                await connection.fetch("receipts_matched", array(found))
+        for item, parked_id in zip(fresh, parked, strict=True):
+            item.parked_id, item.parked_at = parked_id, self._clock()
+        for item in unmatched:
+            self._park(item)
+        for row in rows:
+            self._metrics.count_receipt(row["link"], STATE[row["receipt_state"]])
+            self._metrics.observe_receipt(row["category"], row["link"], max(0.0, row["age"]))
+            if row["parts"] == 1:
+                self._metrics.count_job(row["category"], STATE[row["receipt_state"]])
+        for row in told:
+            self._metrics.count_job(row["category"], STATE[row["rank"]])
+        for item in repeated:
+            self._metrics.count_receipt(item.link, "repeated")
+
+    async def _raise_states(
+        self, connection: Connection, items: list[Item], targets: list[tuple[int, str, str]], age_s: float
+    ) -> list[Record]:
+        if not targets:
+            return []
+        return await connection.fetch(
+            "apply_receipts",
+            array([n for n, _, _ in targets]),
+            texts([link for _, link, _ in targets]),
+            texts([message_id for _, _, message_id in targets]),
+            array([items[n].rank for n, _, _ in targets]),
+            texts([items[n].error for n, _, _ in targets]),
+            texts([items[n].addresses[0] for n, _, _ in targets]),
+            texts([items[n].addresses[1] for n, _, _ in targets]),
+            age_s,
+        )
+
+    async def _look_closer(
+        self, connection: Connection, items: list[Item], left: list[int]
+    ) -> tuple[list[tuple[int, str, str]], list[Item], list[Item]]:
+        """What to raise after all, what only repeats, and what nobody can match."""
+        probes = [
+            (n, link, form, rank)
+            for n in left
+            for link in self.account_of(items[n].link)
+            for rank, form in enumerate(items[n].forms)
+            if form
+        ]
+        rows = await connection.fetch(
+            "find_receipts",
+            array([n for n, _, _, _ in probes]),
+            texts([link for _, link, _, _ in probes]),
+            texts([form for _, _, form, _ in probes]),
+            array([rank for _, _, _, rank in probes]),
+            self._horizon_s,
+        )
+        candidates: dict[int, list[Record]] = {}
+        for row in rows:
+            candidates.setdefault(row["n"], []).append(row)
+        targets: list[tuple[int, str, str]] = []
+        repeated: list[Item] = []
+        unmatched: list[Item] = []
+        for n in left:
+            chosen = pick(items[n], candidates.get(n, []))
+            if chosen is None:
+                unmatched.append(items[n])
+            elif chosen["receipt_state"] >= items[n].rank:
+                repeated.append(items[n])
+            else:
+                targets.append((n, chosen["link"], chosen["message_id"]))
+        return targets, repeated, unmatched
+
+    async def _store_parked(self, connection: Connection, fresh: list[Item]) -> list[int]:
+        if not fresh:
+            return []
+        rows = await connection.fetch(
+            "park_receipts",
+            texts([item.link for item in fresh]),
+            texts([item.message_id for item in fresh]),
+            texts([texts(item.forms) for item in fresh]),
+            array([item.rank for item in fresh]),
+            texts([item.error for item in fresh]),
+            texts([item.source for item in fresh]),
+            texts([item.destination for item in fresh]),
+            texts([item.submitted_on for item in fresh]),
+        )
+        return sorted(row["id"] for row in rows)
+
+    def _age(self, items: Iterable[Item]) -> float:
+        """How far back the segments can lie by the receipts' own dates: fewer partitions to probe."""
+        first = min((_day(item.submitted_on[:6]) for item in items), default=0.0)
+        # the receipts' dates are wall clock; ZONES_S covers its errors, the slow way the rest
+        return min(max(time.time() - first, 0.0) + ZONES_S, self._horizon_s)
+
+    # ------------------------------------------------------------------ waiting for a segment
+
+    def _park(self, item: Item) -> None:
+        if len(self._parked) < MOST_PARKED:
+            for form in item.forms:
+                self._parked.setdefault((item.link, form), item)
+
+    def _unpark(self, item: Item) -> None:
+        for form in item.forms:
+            if self._parked.get((item.link, form)) is item:
+                del self._parked[item.link, form]
+
+    async def restore(self, connection: Connection, links: Iterable[str]) -> None:
+        """Take up receipts that an earlier process parked; each is tried once more."""
+        for row in await connection.fetch("parked_receipts", texts(links), self._wait_s):
+            self._waiting.append(
+                Item(
+                    link=row["link"],
+                    message_id=row["message_id"],
+                    forms=tuple(row["forms"]),
+                    rank=row["state"],
+                    error=row["error"],
+                    source=row["source"],
+                    destination=row["destination"],
+                    submitted_on=row["submitted_on"],
+                    parked_id=row["id"],
+                    parked_at=self._clock() - row["age"],
+                    told=row["counted"],
+                )
+            )
+        if self._waiting:
+            self._wake()
+
+    async def tell_unmatched(self, connection: Connection) -> None:
+        """Count receipts that found no segment in time, and let go of those that waited long enough."""
+        now = self._clock()
+        items = set(self._parked.values())
+        late = [item for item in items if not item.told and now - item.parked_at >= TELL_UNMATCHED_AFTER_S]
+        if late:
+            await connection.fetch("receipts_unmatched", array(item.parked_id for item in late))
+        for item in late:
+            item.told = True
+            self._metrics.count_receipt(item.link, "unmatched")
+            log.warning("receipt_unmatched", link=item.link, parked_id=item.parked_id)
+        for item in items:
+            if now - item.parked_at >= self._wait_s:
+                self._unpark(item)
+
+
+@lru_cache(maxsize=64)  # a day's receipts name two or three days
+def _day(submitted_on: str) -> float:
+    """When a YYMMDD began in UTC; 0.0 when it is no date."""
+    try:
+        return datetime.strptime(submitted_on, "%y%m%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _repeated(numbers: Iterable[int]) -> set[int]:
+    seen: set[int] = set()
+    twice: set[int] = set()
+    for number in numbers:
+        (twice if number in seen else seen).add(number)
+    return twice

@@ -1,0 +1,255 @@
+"""Writes outcomes back: one fenced statement a flush, over all links of the instance.
+
+One flush is in flight; the next starts when it has committed and anything waits, so batches grow with the load and
+no timer is needed. A flush that failed is put back and repeated, since a job is settled only by a commit that was
+seen. What the fence keeps out, and late answers to jobs that are settled, go one by one: an accepted answer is never
+dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.job import KEEP, RELEASED, Accepted, Job, Outcome, What, bits
+from dispatcher.store import array, texts
+from gateway import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from dispatcher.claim import Claimer
+    from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.record import Record
+    from dispatcher.store import Connection
+    from gateway import SubmitResult
+
+log = structlog.get_logger()
+
+MOST_AT_ONCE = 1_000  # jobs a flush: about 15 ms of Postgres
+
+
+@dataclass(slots=True, eq=False)
+class Late:
+    """An answer to a job that is settled already, or that its fence kept out."""
+
+    job: Job
+    answer: Accepted
+    accepted: bool
+
+
+class Settler:
+    """Outcomes that wait for the next flush."""
+
+    def __init__(
+        self,
+        *,
+        epochs: Mapping[str, int],
+        claimer: Claimer,
+        record: Record,
+        metrics: DispatcherMetrics,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
+        accepted: Callable[[str, str], None],
+    ) -> None:
+        self._epochs = epochs
+        self._claimer = claimer
+        self._record = record
+        self._metrics = metrics
+        self._clock = clock
+        self._wake = wake
+        self._accepted = accepted  # told (link, message_id) once it is committed: an early receipt may wait for it
+        self._waiting: dict[Job, None] = {}
+        self._flushing: frozenset[Job] = frozenset()
+        self._flushed = asyncio.Event()
+        self._late: list[Late] = []
+        self._batches: list[int] = []  # journals that are over
+
+    @property
+    def pending(self) -> int:
+        """Jobs and late answers not yet written back."""
+        return len(self._waiting) + len(self._late)
+
+    def put(self, job: Job, outcome: Outcome) -> None:
+        """Settle the job with the next flush."""
+        job.outcome = outcome
+        self._waiting[job] = None
+        self._wake()
+
+    def put_late(self, job: Job, result: SubmitResult) -> None:
+        """A second answer to a segment: it resolves doubt, or is kept."""
+        if result.verdict is not Verdict.UNANSWERED:
+            answer = Accepted(result.segment.part, result.message_id, result.written_at)
+            self._late.append(Late(job, answer, accepted=result.verdict is Verdict.ACCEPTED))
+            self._wake()
+
+    def released(self, job: Job) -> None:
+        """Nothing of the job is on the wire: back to the queue, once its row says which parts are done."""
+        if job.answers or job in self._flushing:
+            self.put(job, RELEASED)
+            return
+        self._waiting.pop(job, None)
+        job.batch.outstanding -= 1
+        if job.batch.outstanding == 0:
+            self._batches.append(job.batch.number)
+            self._wake()
+        self._release(job)
+
+    def _release(self, job: Job) -> None:
+        self._claimer.release(job)
+        self._record.settled([(job.id, job.enqueued_us)], self._clock())
+
+    async def settled(self, jobs: Collection[Job]) -> None:
+        """Wait until none of these waits any more."""
+        while any(job in self._waiting or job in self._flushing for job in jobs):
+            self._flushed.clear()
+            await self._flushed.wait()
+
+    async def flush(self, connection: Connection) -> int:
+        """Write back what waits; returns how many jobs it settled.
+
+        Raises:
+            StoreUnavailable: nothing is lost; the same jobs wait for the next flush.
+
+        """
+        jobs = list(self._waiting)[:MOST_AT_ONCE]
+        for job in jobs:
+            del self._waiting[job]
+        batches, self._batches = self._batches, []
+        if jobs:
+            settling = [(job, job.outcome or KEEP, job.answers) for job in jobs]
+            ending: list[int] = []
+            for job, outcome, _ in settling:
+                job.answers = []
+                if outcome.what is not What.KEEP:
+                    job.batch.outstanding -= 1
+                    if job.batch.outstanding == 0:
+                        ending.append(job.batch.number)
+            self._flushing = frozenset(jobs)
+            try:
+                written = await self._settle(connection, settling, batches + ending)
+            except BaseException:
+                self._batches[:0] = batches
+                self._put_back(settling)
+                raise
+            finally:
+                self._flushing = frozenset()
+            self._settled(settling, written)
+        elif batches:
+            try:
+                await connection.fetch("release", array(batches))
+            except BaseException:
+                self._batches[:0] = batches
+                raise
+        await self._flush_late(connection)
+        self._flushed.set()
+        return len(jobs)
+
+    async def _settle(
+        self, connection: Connection, settling: list[tuple[Job, Outcome, list[Accepted]]], batches: list[int]
+    ) -> set[int]:
+        number = {link: n for n, link in enumerate(self._epochs, 1)}
+        now = self._clock()
+        owned = [item for item in settling if item[0].link in number]
+        rows = await connection.fetch(
+            "settle",
+            texts(self._epochs),
+            array(self._epochs.values()),
+            array([job.id for job, _, _ in owned]),
+            array([number[job.link] for job, _, _ in owned]),
+            array([job.lane for job, _, _ in owned]),
+            array([0 if outcome is RELEASED else outcome.what.value for _, outcome, _ in owned]),
+            texts([outcome.state for _, outcome, _ in owned]),
+            texts([outcome.reason for _, outcome, _ in owned]),
+            array([outcome.delay_s for _, outcome, _ in owned]),
+            array([job.attempt for job, _, _ in owned]),
+            texts([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
+            texts([bits(job.doubt, job.parts) for job, _, _ in owned]),
+            texts([array([a.part for a in answers]) for _, _, answers in owned]),
+            texts([texts([a.message_id for a in answers]) for _, _, answers in owned]),
+            texts([array([f"{now - a.written_at:.6f}" for a in answers]) for _, _, answers in owned]),
+            array(batches),
+        )
+        return {row[0] for row in rows}
+
+    def _put_back(self, settling: list[tuple[Job, Outcome, list[Accepted]]]) -> None:
+        """A failed flush waits again, ahead of what came meanwhile; a newer outcome of the same job stands."""
+        again: dict[Job, None] = {}
+        for job, outcome, answers in settling:
+            job.answers[:0] = answers
+            if outcome.what is not What.KEEP:
+                job.batch.outstanding += 1
+            again[job] = None
+        self._waiting = again | self._waiting
+
+    def _settled(self, settling: list[tuple[Job, Outcome, list[Accepted]]], written: set[int]) -> None:
+        ended = []
+        for job, outcome, answers in settling:
+            if job.id not in written:
+                self._fenced(job, outcome, answers)
+                continue
+            for answer in answers:
+                self._accepted(job.link, answer.message_id)
+            if outcome.what is What.KEEP:
+                continue
+            job.settled = outcome
+            job.submission = None
+            if outcome is RELEASED:
+                self._release(job)
+                continue
+            self._claimer.gone(job)
+            ended.append((job.id, job.enqueued_us))
+            self._metrics.count_job(job.category, _told(outcome))
+            if job.first_written_at and outcome.what in (What.SUBMITTED, What.UNCERTAIN):
+                self._metrics.observe_submit(job.category, job.link, max(0.0, job.first_written_at - job.due_at))
+        if ended:
+            self._record.settled(ended, self._clock())
+
+    def _fenced(self, job: Job, outcome: Outcome, answers: list[Accepted]) -> None:
+        """Its row is gone or another instance owns the link: keep the accepted answers, change nothing else."""
+        self._late.extend(Late(job, answer, accepted=True) for answer in answers)
+        if outcome.what is not What.KEEP:
+            job.settled = outcome
+            job.submission = None
+            self._claimer.gone(job)
+            self._record.settled([(job.id, job.enqueued_us)], self._clock())
+        log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
+
+    async def _flush_late(self, connection: Connection) -> None:
+        while self._late:
+            late = self._late[0]
+            job: Job = late.job
+            answer: Accepted = late.answer
+            row = await connection.fetchrow(
+                "settle_orphan",
+                job.id,
+                answer.part,
+                job.parts,
+                job.attempt,
+                job.link,
+                job.recipient,
+                job.sender,
+                job.category,
+                job.lane,
+                job.enqueued_us,
+                answer.message_id.replace("\x00", "\ufffd"),
+                self._clock() - answer.written_at,
+                late.accepted,
+            )
+            self._late.pop(0)
+            outcome = row["outcome"] if row else None
+            if late.accepted:
+                self._accepted(job.link, answer.message_id)
+            if outcome == "fenced":
+                self._metrics.count_fenced(job.link)
+            log.info("late_answer_settled", link=job.link, job_id=job.id, outcome=outcome or "ignored")
+
+
+def _told(outcome: Outcome) -> str:
+    """The state's name as users know it."""
+    if outcome.what is What.CLOSED:
+        return outcome.state
+    return {What.SUBMITTED: "submitted", What.DEFERRED: "deferred", What.UNCERTAIN: "uncertain"}[outcome.what]

@@ -1,0 +1,196 @@
+"""The only place that runs SQL for the daemon: named queries, pinned sessions, one kind of failure.
+
+Queries stand in ``sql/*.sql`` behind ``-- name: ...`` lines and are prepared once a connection. Lists travel as
+array literals in one text parameter (``array``, ``texts``): asyncpg's own list encoding checks each element twice
+and was the largest avoidable cost of the daemon.
+
+Every failure of the database is a ``StoreUnavailable``: callers keep what they hold and try again.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from dispatcher.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from contextlib import asynccontextmanager
+
+FOLDER = Path(__file__).parent / "sql"
+STATEMENT_TIMEOUT_S = 30.0  # a hot statement takes milliseconds; past this the database counts as away
+CONNECT_TIMEOUT_S = 5.0
+
+# Plans made on an empty queue must still be right on a full one, and a plan lives until the next analyze: with a table
+# that vacuum saw empty the planner reads all of it for each element (settle: 46 s in place of 20 ms). So a session
+# offers the planner nothing but nested loops (a test EXPLAINs every hot statement at three sizes).
+# PINNED is for ordered reads of one table; PROBING for one probe of an index an element: without plain index scans
+# a table can be reached by a condition alone, never read from end to end.
+PINNED = {
+    "application_name": "tocsin",
+    "timezone": "UTC",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S:.0f}s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+
+PROBING = PINNED | {"enable_indexscan": "off", "enable_indexonlyscan": "off"}
+UNPINNED = {"application_name": "tocsin", "timezone": "UTC"}
+
+Record = asyncpg.Record
+
+
+def load_queries(folder: Path = FOLDER) -> dict[str, str]:
+    """Every named query: the text between its ``-- name:`` line and the next one."""
+    queries: dict[str, str] = {}
+    for path in sorted(folder.glob("*.sql")):
+        pieces = re.split(r"^-- name: (\w+)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for name, text in zip(pieces[1::2], pieces[2::2], strict=True):
+            if name in queries:
+                raise ValueError(f"{path.name}: query {name} stands twice")
+            queries[name] = text.strip()
+    return queries
+
+
+QUERIES = load_queries()
+
+
+def array(values: Iterable[object]) -> str:
+    """An array literal of numbers; None is NULL."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """An array literal of texts, whatever they hold; None is NULL.
+
+    What Postgres cannot store (U+0000, lone surrogates) becomes U+FFFD.
+    """
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    if value.isascii():
+        if "\x00" in value:
+            value = value.replace("\x00", "\ufffd")
+    else:
+        value = value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if '"' in value or "\\" in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{value}"'
+
+
+class Connection:
+    """One session of the database, its statements prepared as they are first used."""
+
+    def __init__(self, raw: asyncpg.Connection) -> None:
+        self.raw = raw
+        self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement] = {}
+
+    @property
+    def is_closed(self) -> bool:
+        """The session is over, by our doing or the server's."""
+        return self.raw.is_closed()
+
+    async def fetch(self, name: str, *arguments: object) -> list[Record]:
+        """Run a named query and return its rows.
+
+        Raises:
+            StoreUnavailable: the database is away, or refused.
+
+        """
+        with _failures():
+            statement = self._prepared.get(name)
+            if statement is None:
+                statement = self._prepared[name] = await self.raw.prepare(QUERIES[name])
+            return await statement.fetch(*arguments, timeout=STATEMENT_TIMEOUT_S)
+
+    async def fetchrow(self, name: str, *arguments: object) -> Record | None:
+        """The first row of a named query, or None."""
+        rows = await self.fetch(name, *arguments)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Make the statements inside one transaction; an exception rolls it back.
+
+        Raises:
+            StoreUnavailable: begin or commit failed; after a failed commit nobody knows whether it took place.
+
+        """
+        with _failures():
+            transaction = self.raw.transaction()
+            await transaction.start()
+        try:
+            yield
+        except BaseException:
+            if not self.raw.is_closed():
+                with _failures():
+                    await transaction.rollback()
+            raise
+        with _failures():
+            await transaction.commit()
+
+    async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
+        """Call ``heard`` with the payload of each notification of the channel."""
+
+        def callback(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            heard(str(payload))
+
+        with _failures():
+            await self.raw.add_listener(channel, callback)
+
+    async def execute(self, sql: str, *arguments: object) -> str:
+        """Run SQL that has no name: for migrations and tests, never for the journey of a job."""
+        with _failures():
+            return await self.raw.execute(sql, *arguments)
+
+    async def close(self) -> None:
+        """Close the session; a session that is already broken is dropped."""
+        try:
+            await self.raw.close(timeout=CONNECT_TIMEOUT_S)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self.raw.terminate()
+
+
+async def connect(url: str, session: Mapping[str, str] = UNPINNED) -> Connection:
+    """Open a session with these settings: PINNED or PROBING for the queue's statements.
+
+    Raises:
+        StoreUnavailable: the server cannot be reached or refuses us.
+
+    """
+    with _failures():
+        raw = await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            server_settings=dict(session),
+            statement_cache_size=0,
+        )
+    return Connection(raw)
+
+
+class _failures:  # noqa: N801
+    """Turns what a database can do to us into ``StoreUnavailable``; row content in ``detail`` stays out of it."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, asyncpg.PostgresError):
+            raise StoreUnavailable(f"{kind.__name__ if kind else ''} (SQLSTATE {error.sqlstate})") from None
+        if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | asyncpg.InternalClientError):
+            raise StoreUnavailable(f"{kind.__name__ if kind else ''}: {_safe(error)}") from None
+
+
+def _safe(error: Any) -> str:
+    return error.strerror or "" if isinstance(error, OSError) else str(error).split("\n", 1)[0][:200]

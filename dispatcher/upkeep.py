@@ -1,0 +1,195 @@
+"""What has to happen by the clock: due jobs promoted, expired ones ended, doubt resolved, partitions made ahead.
+
+Each chore is one statement with its own period; a chore that fails is logged and tried at its next turn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.errors import StoreUnavailable
+from dispatcher.store import array, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from config.settings import DaemonSettings
+    from dispatcher.claim import Claimer
+    from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.receipts import ReceiptDesk
+    from dispatcher.store import Connection
+
+log = structlog.get_logger()
+
+PROMOTE_AT_ONCE = 1_000
+SLICE = 20_000  # rows of a lane looked at for expiry in one statement
+SLICE_URGENT = 100_000  # lanes 0 and 1 are swept whole
+DAYS_AHEAD = 14
+
+
+class Upkeep:
+    """The chores of one instance, for the links it owns."""
+
+    def __init__(
+        self,
+        *,
+        settings: DaemonSettings,
+        epochs: Mapping[str, int],
+        claimer: Claimer,
+        receipts: ReceiptDesk,
+        metrics: DispatcherMetrics,
+        max_parts: dict[str, int],
+        longest_s: float,
+        wake_claimer: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._epochs = epochs
+        self._claimer = claimer
+        self._receipts = receipts
+        self._metrics = metrics
+        self._max_parts = max_parts
+        self._longest_s = longest_s  # the longest time to live of a category
+        self._wake_claimer = wake_claimer
+        self._clock = clock
+        self._swept: dict[tuple[str, int], int] = {}  # link, lane -> id up to which the sweep has come
+        self._due: dict[str, float] = {}
+        self.events_written = False  # since readers were last told
+
+    async def run(self, connection: Connection) -> None:
+        """Do every chore whose time has come.
+
+        Raises:
+            StoreUnavailable: the connection is gone.
+
+        """
+        for name, every_s, chore in self._chores():
+            now = self._clock()
+            if now < self._due.get(name, 0.0):
+                continue
+            self._due[name] = now + every_s
+            try:
+                await chore(connection)
+            except StoreUnavailable as error:
+                if connection.is_closed:
+                    raise
+                log.warning("chore_failed", chore=name, problem=str(error))
+
+    def _chores(self) -> list[tuple[str, float, Callable[[Connection], Coroutine[None, None, None]]]]:
+        return [
+            ("promote", 0.2, self._promote),
+            ("notify_events", 0.1, self._notify_events),
+            ("read_categories", 5.0, self._read_categories),
+            ("expire_urgent", 5.0, self._expire_urgent),
+            ("expire_slice", 5.0, self._expire_slice),
+            ("resolve_doubt", 2.0, self._resolve_doubt),
+            ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
+            ("give_up_receipts", 3600.0, self._give_up_receipts),
+            ("measure", 15.0, self._measure),
+            ("make_partitions", 3600.0, self._make_partitions),
+            ("prune_keys", 60.0, self._prune_keys),
+            ("prune_journal", 60.0, self._prune_journal),
+        ]
+
+    async def _promote(self, connection: Connection) -> None:
+        if not self._epochs:
+            return
+        rows = await connection.fetch("promote", texts(self._epochs), array(self._epochs.values()), PROMOTE_AT_ONCE)
+        for link, lane, number in rows:
+            self._claimer.arrived(link, lane, (number,))
+        if rows:
+            self._wake_claimer()
+        if len(rows) == PROMOTE_AT_ONCE:
+            self._due["promote"] = 0.0
+
+    async def _notify_events(self, connection: Connection) -> None:
+        if self.events_written:
+            self.events_written = False
+            await connection.fetch("notify_events")
+
+    async def _read_categories(self, connection: Connection) -> None:
+        for row in await connection.fetch("categories"):
+            self._max_parts[row["name"]] = row["max_parts"]
+
+    async def _expire_urgent(self, connection: Connection) -> None:
+        for link in list(self._epochs):
+            for lane in (0, 1):
+                await self._expire(connection, link, lane, 0, SLICE_URGENT)
+
+    async def _expire_slice(self, connection: Connection) -> None:
+        """Every row of the other lanes is seen once in a round of slices; a million take four minutes."""
+        for link in list(self._epochs):
+            for lane in (2, 3, 4, 5):
+                after = self._swept.get((link, lane), 0)
+                self._swept[link, lane] = await self._expire(connection, link, lane, after, SLICE)
+
+    async def _expire(self, connection: Connection, link: str, lane: int, after: int, rows: int) -> int:
+        """End expired rows of a slice; returns where the next one starts."""
+        leave = list(self._claimer.lane(link, lane).held)
+        while True:
+            try:
+                async with connection.transaction():
+                    row = await connection.fetchrow("expire", link, lane, after, rows, array(leave))
+                    assert row is not None
+                    ended = [int(number) for number in row["ids"][1:-1].split(",") if number]
+                    if ended:
+                        named = [found["id"] for found in await connection.fetch("named", link, lane, array(ended))]
+                        if named:
+                            raise _Named(named)
+                break
+            except _Named as found:
+                leave += found.ids
+        for category in row["categories"][1:-1].split(","):
+            if category:
+                self._metrics.count_job(category.strip('"'), "expired")
+        return row["upto"] if row["looked"] == rows else 0
+
+    async def _resolve_doubt(self, connection: Connection) -> None:
+        again = await connection.fetch("resend", texts(self._epochs), self._settings.doubt_resend_s)
+        if again:
+            log.warning("doubt_resent", jobs=len(again))
+        for row in await connection.fetch("give_up_doubt", texts(self._epochs), self._settings.unknown_after_s):
+            self._metrics.count_job(row["category"], "unknown")
+
+    async def _give_up_receipts(self, connection: Connection) -> None:
+        for row in await connection.fetch(
+            "give_up_receipts", texts(self._epochs), self._settings.unknown_after_s, self._longest_s, 100_000
+        ):
+            self._metrics.count_job(row["category"], "unknown")
+
+    async def _measure(self, connection: Connection) -> None:
+        jobs = [0] * 6
+        oldest_s = [0.0] * 6
+        for link in self._epochs:
+            for row in await connection.fetch("depth", link):
+                jobs[row["lane"]] += row["jobs"]
+                oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])
+        for lane in range(6):
+            self._metrics.set_queue(lane, jobs[lane], oldest_s[lane])
+        segments = {row["link"]: row["segments"] for row in await connection.fetch("uncertain_count")}
+        for link in self._epochs:
+            self._metrics.set_uncertain(link, segments.get(link, 0))
+
+    async def _make_partitions(self, connection: Connection) -> None:
+        row = await connection.fetchrow("make_partitions", DAYS_AHEAD)
+        if row is not None and row["made"]:
+            log.info("partitions_made", partitions=row["made"])
+
+    async def _prune_keys(self, connection: Connection) -> None:
+        await connection.fetch("prune_keys")
+
+    async def _prune_journal(self, connection: Connection) -> None:
+        """Drop journals of claims whose commit was never seen: nobody holds their jobs."""
+        await connection.fetch(
+            "prune_journal", texts(self._epochs), array(self._epochs.values()), array(self._claimer.batches())
+        )
+
+
+class _Named(Exception):
+    """A journal names rows that were about to be ended: put them back."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+        super().__init__(len(ids))
