@@ -279,7 +279,8 @@ class _Reading:
                 raise table.error(key, "must name a directory after embedded:")
             return DatabaseSettings(EMBEDDED + os.path.normpath(self.folder / directory))
         try:
-            scheme = urlsplit(url).scheme
+            parts = urlsplit(url)
+            scheme, _ = parts.scheme, parts.port  # a port that is none raises here
         except ValueError:
             scheme = ""
         if scheme not in {"postgresql", "postgres"} or not url.startswith(f"{scheme}://"):

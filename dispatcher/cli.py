@@ -116,9 +116,6 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
         return int(tocsin.main(args=arguments, prog_name="tocsin", standalone_mode=False) or DONE)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return USAGE
     except click.ClickException as error:
         return _say(USAGE, error.format_message())
     except click.Abort:
@@ -127,14 +124,11 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         return _say(USAGE, str(error))
     except Stopped as error:
         return _say(error.code, error.problem)
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except Exception as error:
         return _say(REFUSED, f"a fault of ours: {' '.join(log.failure(error).values())} at {log.place(error)}")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def tocsin() -> None:
     """SMPP gateway and dispatch daemon: emergencies first, nothing lost, nothing silently doubled."""
 
@@ -326,7 +320,10 @@ async def _connected(settings: Settings) -> AsyncIterator[Connection]:
     place = f"{settings.path}: [database] url: {_place(settings)}"
     try:
         with _database(settings) as url:
-            connection = await connect(url)
+            try:
+                connection = await connect(url)
+            except ValueError:  # the driver's own reading of the URL
+                raise Stopped(USAGE, f"{place}: no URL of a database") from None
             try:
                 yield connection
             finally:
@@ -335,6 +332,8 @@ async def _connected(settings: Settings) -> AsyncIterator[Connection]:
         raise Stopped(UNUSABLE, f"{place}: {_remedy(error.__context__) or error}") from None
     except DispatcherError as error:
         raise Stopped(UNUSABLE, f"{place}: {error}") from None
+    except Stopped:
+        raise
     except Exception as error:
         remedy = _remedy(error)
         if remedy is None:
@@ -371,7 +370,7 @@ def _remedy(error: BaseException | None) -> str | None:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or "cannot be reached"
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or "cannot be reached"
     return None
 
 

@@ -23,7 +23,6 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from prometheus_client import CollectorRegistry
 
 from dispatcher import embedded, migrate
 from dispatcher.apply import apply
@@ -32,13 +31,13 @@ from dispatcher.dispatch import Dispatcher
 from dispatcher.errors import MigrationMissing, SchemaChanged, StateDirectoryHeld, StoreUnavailable
 from dispatcher.http import HttpListener, Readiness
 from dispatcher.inbound import InboundDesk
-from dispatcher.metrics import DispatcherMetrics
-from dispatcher.ownership import BEAT_S, Fence, Owner
+from dispatcher.metrics import DispatcherMetrics, new_registry
+from dispatcher.ownership import BEAT_SHARE, Fence, Owner, Taken
 from dispatcher.receipts import ReceiptDesk
 from dispatcher.record import Record
 from dispatcher.settle import Settler
 from dispatcher.state_directory import StateDirectory
-from dispatcher.store import PINNED, PROBING, Connection, connect
+from dispatcher.store import PINNED, PROBING, Connection, connect, failures
 from dispatcher.unprivileged import EmbeddedError
 from dispatcher.upkeep import Upkeep
 from gateway import Gateway, GatewayMetrics
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
 
     from config.settings import Settings
     from dispatcher.job import Job
+    from dispatcher.record import Replay
 
 log = structlog.get_logger()
 
@@ -79,7 +79,7 @@ class Daemon:
         self._record = record
         clock = time.monotonic
         self._clock = clock
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._metrics = DispatcherMetrics(self.registry)
         self._metrics.prepare(self._links, [category.name for category in settings.categories])
         link_metrics = GatewayMetrics()
@@ -90,13 +90,15 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._settled = asyncio.Event()  # nothing waits to be written
         self._database = "not yet reached"
-        self._fence = Fence()
+        self._schema = "not yet seen"
+        self._is_recovered = False  # what earlier processes of this instance left is accounted for
+        self._fence = Fence(settings.daemon.takeover_s)
         self._owner = Owner(
             name=state.owner,
             links=self._links,
             fence=self._fence,
             takeover_s=settings.daemon.takeover_s,
-            replay=record.replay,
+            replay=self._replay,
             clock=clock,
         )
         epochs = self._owner.epochs
@@ -196,7 +198,9 @@ class Daemon:
                 await self._pause(RECONNECT_S)
                 continue
             try:
-                await migrate.check(connection.raw)
+                with failures():
+                    await migrate.check(connection.raw)
+                self._schema = "current"
                 await apply(connection, self._settings)
             except StoreUnavailable as error:
                 self._database_lost(error)
@@ -355,26 +359,42 @@ class Daemon:
         while True:
             now = self._clock()
             if now >= beat_at:
-                beat_at = now + BEAT_S
+                beat_at = now + BEAT_SHARE * self._settings.daemon.takeover_s
                 states = {name: link.state for name, link in self._gateway.links.items()}
                 for lost in await self._owner.beat(connection, states):
                     self._claimer.forget(lost)
                     await self._gateway.close(lost, 0.0)
             if now >= candidates_at and not self._stopping.is_set():
                 candidates_at = now + CANDIDATES_S
-                for name in await self._owner.candidates(connection):
-                    await self._take(connection, name)
-            await asyncio.sleep(min(beat_at, candidates_at + CANDIDATES_S) - now if self._stopping.is_set() else 0.1)
+                await self._take_links(connection)
+            await asyncio.sleep(0.1)
 
-    async def _take(self, connection: Connection, name: str) -> None:
-        taken = await self._owner.take(connection, name, self._settler)
-        if taken is None:
+    async def _take_links(self, connection: Connection) -> None:
+        """Take over what is free; open it once everything that we owned before is accounted for."""
+        taken: dict[str, Taken] = {}
+        for name in await self._owner.candidates(connection):
+            link = await self._owner.take(connection, name, self._settler)
+            if link is not None:
+                taken[name] = link
+        now = self._clock()
+        if not self._is_recovered:
+            try:
+                self._record.recovered(now)
+                self._is_recovered = True
+            except OSError as error:
+                log.error("record_failed", error=error.strerror)  # tried again; a kill until then leaves more doubt
+        if not taken:
             return
-        await self._receipts.restore(connection, [name])
-        await self._inbound.restore(connection, [name])
-        if name not in self._gateway:
-            sent_at = self._record.replay.sent_at(name, self._clock() - SENT_BEFORE_S) if taken.recorded else None
-            self._gateway.open(self._links[name], sent_at=sent_at)
+        await self._receipts.restore(connection, taken)
+        await self._inbound.restore(connection, taken)
+        for name, link in taken.items():
+            sent_at = self._record.replay.sent_at(name, now - SENT_BEFORE_S) if link.recorded else None
+            if name not in self._gateway:
+                self._gateway.open(self._links[name], sent_at=sent_at)
+
+    def _replay(self) -> Replay:
+        """What the local record knows: at first what earlier processes wrote, later what this one did, too."""
+        return self._record.reread(self._clock()) if self._is_recovered else self._record.replay
 
     async def _upkeep_loop(self, connection: Connection) -> None:
         while True:
@@ -405,17 +425,12 @@ class Daemon:
         self._metrics.database_up.set(0)
 
     def _readiness(self) -> Readiness:
-        links = dict.fromkeys(self._links, "owned elsewhere") | {
-            name: str(link.state) for name, link in self._gateway.links.items()
-        }
-        ready = (
-            self._database == "up"
-            and not self._stopping.is_set()
-            and any(link.is_bound for link in self._gateway.links.values())
-        )
-        return Readiness(
-            ready, {"database": self._database, **{f"link {name}": state for name, state in links.items()}}
-        )
+        links = self._gateway.links
+        facts = {"database": self._database, "schema": self._schema}
+        for name in self._links:
+            facts[f"link {name}"] = str(links[name].state) if name in links else "not owned"
+        is_bound = any(link.is_bound for link in links.values())
+        return Readiness(self._database == "up" and is_bound and not self._stopping.is_set(), facts)
 
 
 async def run(settings: Settings) -> int:

@@ -154,23 +154,15 @@ class Dispatcher:
 
     def answered(self, link: str, results: Sequence[SubmitResult]) -> None:
         """Record what was answered, and decide each job that it completes."""
-        entries = []
+        self._record_answers(link, results)
         touched: dict[Job, None] = {}
         for result in results:
             job: Job = result.submission.context  # type: ignore[assignment]
-            if result.verdict is not Verdict.UNANSWERED and result.written_at:
-                entries.append((job.id, job.enqueued_us, result.segment.part, result.command_status, result.message_id))
             if job.settled is not None or (job.outcome is not None and job.outcome.what is not What.KEEP):
                 self._settler.put_late(job, result)
                 continue
             job.note(result.segment.part, result.verdict, result.command_status, result.message_id, result.written_at)
             touched[job] = None
-        if entries:
-            try:
-                self._record.answered(link, self._clock(), entries)
-            except OSError as error:
-                # the settle makes it durable; until then a kill -9 leaves these in doubt
-                log.error("record_failed", link=link, error=error.strerror)
         for job in touched:
             outcome = after_submit(job)
             if outcome.what is What.CLOSED and job.refusal is not None and job.refusal[0] is Verdict.MISCONFIGURED:
@@ -179,6 +171,23 @@ class Dispatcher:
                 self._settler.released(job)
             else:
                 self._settler.put(job, outcome)
+
+    def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
+        """Record answers after which the link itself repeats the segments: they are in no doubt."""
+        self._record_answers(link, results)
+
+    def _record_answers(self, link: str, results: Sequence[SubmitResult]) -> None:
+        entries = []
+        for result in results:
+            if result.verdict is not Verdict.UNANSWERED and result.written_at:
+                job: Job = result.submission.context  # type: ignore[assignment]
+                entries.append((job.id, job.enqueued_us, result.segment.part, result.command_status, result.message_id))
+        if entries:
+            try:
+                self._record.answered(link, self._clock(), entries)
+            except OSError as error:
+                # the settle makes it durable; until then a kill -9 leaves these in doubt
+                log.error("record_failed", link=link, error=error.strerror)
 
     def recalled(self, link: str, submissions: Sequence[Submission]) -> None:
         """Nothing of these is on the wire: back to the queue as they were."""

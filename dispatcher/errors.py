@@ -20,6 +20,10 @@ class DispatcherError(Exception):
 class StoreUnavailable(DispatcherError):
     """The database cannot be reached or refuses work."""
 
+    def __init__(self, problem: str, sqlstate: str | None = None) -> None:
+        self.sqlstate = sqlstate
+        super().__init__(problem)
+
 
 class MigrationMissing(DispatcherError):
     """The schema is older than this version of the product."""

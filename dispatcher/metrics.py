@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from prometheus_client import CollectorRegistry as CollectorRegistry
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from prometheus_client import CollectorRegistry
 
 BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -40,6 +39,11 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
         child: M = self.metric.labels(*labels)
         self[labels] = child
         return child
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry of its own: the library's global one would mix daemons that share a process."""
+    return CollectorRegistry()
 
 
 class DispatcherMetrics:

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-BEAT_S = 2.0
-WRITE_FOR_S = 7.0  # after a beat was sent; shorter than any take-over
+# Shares of the take-over time (10 s): a beat every 2 s, and no write later than 7 s after the last beat was sent.
+BEAT_SHARE = 0.2
+WRITE_SHARE = 0.7
 
 
 def boottime() -> float:
@@ -50,7 +51,8 @@ def boottime() -> float:
 class Fence:
     """Until when each link may be written to."""
 
-    def __init__(self, clock: Callable[[], float] = boottime) -> None:
+    def __init__(self, takeover_s: float, clock: Callable[[], float] = boottime) -> None:
+        self._write_for_s = takeover_s * WRITE_SHARE
         self._clock = clock
         self._until: dict[str, float] = {}
 
@@ -60,7 +62,7 @@ class Fence:
 
     def extend(self, link: str, sent_at: float) -> None:
         """A beat that was sent at this instant was taken."""
-        self._until[link] = sent_at + WRITE_FOR_S
+        self._until[link] = sent_at + self._write_for_s
 
     def lower(self, link: str) -> None:
         """Write nothing more."""
@@ -98,7 +100,7 @@ class Owner:
         links: Mapping[str, LinkSettings],
         fence: Fence,
         takeover_s: float,
-        replay: Replay,
+        replay: Callable[[], Replay],
         clock: Callable[[], float],
     ) -> None:
         self.name = name
@@ -172,14 +174,15 @@ class Owner:
                 and (seen is None or (seen.epoch, seen.beat) != (row["epoch"], row["beat"]))
             ):
                 return None
-            recorded = row["owner"] == self.name and self._replay.intact
+            replay = self._replay()
+            recorded = row["owner"] == self.name and replay.intact
             owned = await connection.fetchrow("own_link", link, self.name)
             assert owned is not None
             epoch = owned["epoch"]
             named = await connection.fetch("journalled", link, epoch)
         self.epochs[link] = epoch
         try:
-            doubtful = await self._account(link, named, settler, recorded=recorded)
+            doubtful = await self._account(link, named, settler, replay if recorded else None)
             await connection.fetch("forget_journal", link, epoch)
         except BaseException:
             del self.epochs[link]  # taken again at the next try: its journals still stand
@@ -189,12 +192,12 @@ class Owner:
         log.info("link_taken", link=link, epoch=epoch, recorded=recorded, journalled=len(named), uncertain=doubtful)
         return Taken(epoch, recorded)
 
-    async def _account(self, link: str, named: list[Record], settler: Settler, *, recorded: bool) -> int:
+    async def _account(self, link: str, named: list[Record], settler: Settler, replay: Replay | None) -> int:
         """Settle what a dead owner's journals name; returns how many jobs are uncertain."""
         batch = Batch(number=0, outstanding=len(named) + 1)  # its journals are dropped as a whole, afterwards
         settling = {}
         for row in named:
-            job = self._recovered(link, row, batch, recorded=recorded)
+            job = self._recovered(link, row, batch, replay)
             outcome = after_submit(job)
             if outcome is RELEASED and job.answers:
                 outcome = KEEP  # a part was accepted, the others were never written
@@ -205,7 +208,7 @@ class Owner:
         await settler.settled(settling)
         return sum(outcome is UNCERTAIN for outcome in settling.values())
 
-    def _recovered(self, link: str, row: Record, batch: Batch, *, recorded: bool) -> Job:
+    def _recovered(self, link: str, row: Record, batch: Batch, replay: Replay | None) -> Job:
         """The job as the record knows it; without a record each part not done is in doubt."""
         now = self._clock()
         job = Job(
@@ -227,11 +230,11 @@ class Owner:
             expires_at=now,
             due_at=now,
         )
-        if not recorded:
+        if replay is None:
             job.doubt = job.all_parts & ~job.done
             return job
         overrides = {status: Verdict(word) for status, word in self._links[link].status_overrides.items()}
-        for part, answer in self._replay.parts(job.id, job.enqueued_us).items():
+        for part, answer in replay.parts(job.id, job.enqueued_us).items():
             if part > job.parts or job.done >> (part - 1) & 1:
                 continue
             if answer is None:

@@ -108,7 +108,7 @@ class Connection:
             StoreUnavailable: the database is away, or refused.
 
         """
-        with _failures():
+        with failures():
             statement = self._prepared.get(name)
             if statement is None:
                 statement = self._prepared[name] = await self.raw.prepare(QUERIES[name])
@@ -127,17 +127,17 @@ class Connection:
             StoreUnavailable: begin or commit failed; after a failed commit nobody knows whether it took place.
 
         """
-        with _failures():
+        with failures():
             transaction = self.raw.transaction()
             await transaction.start()
         try:
             yield
         except BaseException:
             if not self.raw.is_closed():
-                with _failures():
+                with failures():
                     await transaction.rollback()
             raise
-        with _failures():
+        with failures():
             await transaction.commit()
 
     async def listen(self, channel: str, heard: Callable[[str], None]) -> None:
@@ -146,12 +146,12 @@ class Connection:
         def callback(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             heard(str(payload))
 
-        with _failures():
+        with failures():
             await self.raw.add_listener(channel, callback)
 
     async def execute(self, sql: str, *arguments: object) -> str:
         """Run SQL that has no name: for migrations and tests, never for the journey of a job."""
-        with _failures():
+        with failures():
             return await self.raw.execute(sql, *arguments)
 
     async def close(self) -> None:
@@ -169,7 +169,7 @@ async def connect(url: str, session: Mapping[str, str] = UNPINNED) -> Connection
         StoreUnavailable: the server cannot be reached or refuses us.
 
     """
-    with _failures():
+    with failures():
         raw = await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,
@@ -179,17 +179,17 @@ async def connect(url: str, session: Mapping[str, str] = UNPINNED) -> Connection
     return Connection(raw)
 
 
-class _failures:  # noqa: N801
+class failures:  # noqa: N801
     """Turns what a database can do to us into ``StoreUnavailable``; row content in ``detail`` stays out of it."""
 
     def __enter__(self) -> None:
         return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, asyncpg.PostgresError):
-            raise StoreUnavailable(f"{kind.__name__ if kind else ''} (SQLSTATE {error.sqlstate})") from None
+            raise StoreUnavailable(f"{type(error).__name__} (SQLSTATE {error.sqlstate})", error.sqlstate) from None
         if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | asyncpg.InternalClientError):
-            raise StoreUnavailable(f"{kind.__name__ if kind else ''}: {_safe(error)}") from None
+            raise StoreUnavailable(f"{type(error).__name__}: {_safe(error)}") from None
 
 
 def _safe(error: Any) -> str:

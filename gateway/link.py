@@ -55,6 +55,7 @@ LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
 SINGLE_OCTETS: Final = 140  # user data that fits one SM in any coding; longer goes into message_payload
 FAULTS_KEPT: Final = 1_000  # segments remembered for having met a link fault
+_ACCEPTED: Final = Verdict.ACCEPTED
 _REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
 _TO_THE_DISPLAY: Final = ((Tag.DEST_ADDR_SUBUNIT, b"\x01"),)  # SMPP v3.4 section 5.3.2.1: MS display
 
@@ -201,17 +202,22 @@ class Link:
     def _take(self, live: Live, events: list[Event]) -> None:
         now = time.monotonic()
         results: list[SubmitResult] = []
+        repeats: list[SubmitResult] = []
         deliveries: list[Delivery] = []
         for event in events:
             if isinstance(event, Responded):
-                self._take_answer(live, event, now, results)
+                self._take_answer(live, event, now, results, repeats)
             elif isinstance(event, Delivered):
                 self._take_delivery(live, event, deliveries)
             elif isinstance(event, Unanswered):
                 self._take_unanswered(event, now, results)
             else:
                 self._take_change(live, event, now)
+        if repeats:
+            self._observer.repeating(self.name, repeats)
         if results:
+            if results[-1].verdict is _ACCEPTED:
+                self._binds.proven()
             self._observer.answered(self.name, results)
         if deliveries:
             self._observer.delivered(self.name, deliveries)
@@ -223,27 +229,33 @@ class Link:
         if self._is_stopping:
             self._look_whether_quiet()
 
-    def _take_answer(self, live: Live, event: Responded, now: float, results: list[SubmitResult]) -> None:
+    def _take_answer(
+        self, live: Live, event: Responded, now: float, results: list[SubmitResult], repeats: list[SubmitResult]
+    ) -> None:
         submission, segment = event.token
         command_status = event.command_status
-        verdict: Verdict | None  # None: the link repeats the segment itself
-        verdict = status.verdict(command_status, self._overrides)
+        meaning = status.verdict(command_status, self._overrides)
+        verdict: Verdict | None = meaning  # None: the link repeats the segment itself
         if event.late:
             if verdict in _REPEATABLE:
                 verdict = Verdict.RETRY  # it was refused for certain, so it may go again
         else:
             submission.unanswered -= 1
             self._metrics.answered(command_status, now - event.written_at)
-            if verdict is Verdict.ACCEPTED:
-                self._binds.proven()
-            elif verdict is Verdict.THROTTLED:
-                verdict = self._take_throttled(event, now)
-            elif verdict is Verdict.LINK_FAULT:
-                verdict = self._take_link_fault(live, event, now)
-            if verdict is None:
-                return
-            if verdict is not Verdict.ACCEPTED:
+            if verdict is not _ACCEPTED:
+                if verdict is Verdict.THROTTLED:
+                    verdict = self._take_throttled(event, now)
+                elif verdict is Verdict.LINK_FAULT:
+                    verdict = self._take_link_fault(live, event, now)
+                if verdict is None:
+                    repeats.append(
+                        SubmitResult(
+                            submission, segment, meaning, command_status, event.message_id, event.written_at, now
+                        )
+                    )
+                    return
                 submission.stopped = True
+        assert verdict is not None
         results.append(
             SubmitResult(submission, segment, verdict, command_status, event.message_id, event.written_at, now)
         )

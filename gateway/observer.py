@@ -65,6 +65,12 @@ class LinkObserver(Protocol):
         ones, are told as RETRY).
         """
 
+    def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
+        """Record answers that the link itself acts upon (THROTTLED, LINK_FAULT): these segments go again.
+
+        Nothing ends here; without it, a process killed before the repetition would take them for unanswered.
+        """
+
     def recalled(self, link: str, submissions: Sequence[Submission]) -> None:
         """Take submissions back."""
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from dispatcher import embedded, unprivileged
-from dispatcher.embedded import EmbeddedError, start
+from dispatcher.embedded import start
+from dispatcher.unprivileged import EmbeddedError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL refuses root, and only root")
 

@@ -44,247 +44,252 @@ create view tocsin.inbox as
 
 -- Segments that a text needs on a link, equal to gateway/segment.py (a test compares the two).
 -- GSM-7 counts septets, an extension character is two; else UCS-2 code units, a character beyond
--- the BMP is two. A pair is never split, so a segment may end one unit early.
-create function tocsin.count_parts(body text, alphabet text, concatenation text) returns int
-language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
+-- the BMP is two. A pair is never split, so a segment may end one unit early. More than 255 is an
+-- answer too: no link can send that, as message_payload neither.
+-- These functions have no SET clause: it would keep the first from being inlined. Every name is of pg_catalog.
+create function tocsin.is_plain(body text) returns boolean
+language sql immutable parallel safe as $$
+    select body !~ E'[^-A-Za-z0-9 \n\r!"#$%&''()*+,./:;<=>?@_]'
+$$;
+
+create function tocsin.count_any_parts(body text, alphabet text, concatenation text) returns int
+language plpgsql immutable strict parallel safe as $$
 declare
-    basic constant text := E'@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&''()*+,-./0123456789:;<=>?'
-        || '¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà';
-    extension constant text := E'\f^{}\\[~]|€';
-    rest   text;
-    units  int;
-    single int;
-    each   int;
-    pairs  boolean;
-    count  int := 1;
-    used   int := 0;
-    cost   int;
-    c      text;
+    wide   constant boolean := concatenation in ('udh16', 'sar');    -- room for a 16-bit reference
+    units  int;                                          -- septets, octets or UCS-2 code units
+    single int := 160;
+    each   int := case when wide then 152 else 153 end;
+    pair   text;                                         -- pattern of the characters that take two units
+    lone   text;                                         -- pattern of the others
+    shape  text;
+    upto   int := 0;
+    parts  int := 0;
 begin
-    if concatenation = 'payload' then
-        return 1;
-    end if;
-    if alphabet = 'gsm7' then
-        -- translate costs 70 us a text; the pattern, which most texts pass, 0.4
-        rest := case when body ~ E'^[-A-Za-z0-9 \n\r!"#$%&''()*+,./:;<=>?@_]*$' then '' else translate(body, basic, '') end;
-        if rest = '' or translate(rest, extension, '') = '' then
-            units := length(body) + length(rest);
-            pairs := rest <> '';
-            single := 160;
-            each := case concatenation when 'udh8' then 153 else 152 end;
-        end if;
-    elsif alphabet = 'latin1' and not body ~ '[^\u0001-\u00ff]' then
+    if alphabet <> 'latin1' and tocsin.is_plain(body) then
         units := length(body);
-        pairs := false;
+    elsif alphabet = 'gsm7' and body !~ (E'[^-A-Za-z0-9 \n\r!"#$%&''()*+,./:;<=>?@_£¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà'
+                                         '\f^{}\\\\~|€[\\]]') then
+        pair := E'[\f^{}\\\\~|€[\\]]';
+        lone := E'[^\f^{}\\\\~|€[\\]]';
+    elsif alphabet = 'latin1' and body !~ '[^\u0001-\u00ff]' then
+        units := length(body);
         single := 140;
-        each := case concatenation when 'udh8' then 134 else 133 end;
-    elsif alphabet = 'ascii' and octet_length(body) = length(body) then
-        units := length(body);
-        pairs := false;
-        single := 160;
-        each := case concatenation when 'udh8' then 153 else 152 end;
-    end if;
-    if units is null then
-        units := length(body) + length(regexp_replace(body, '[\u0001-\uffff]', '', 'g'));
-        pairs := units > length(body);
+        each := case when wide then 133 else 134 end;
+    else
         single := 70;
-        each := case concatenation when 'udh8' then 67 else 66 end;
-        rest := null;
+        each := case when wide then 66 else 67 end;
+        pair := '[^\u0001-\uffff]';
+        lone := '[\u0001-\uffff]';
+    end if;
+    if pair is not null then
+        units := length(body) + regexp_count(body, pair);
     end if;
     if units <= single then
         return 1;
     end if;
-    if not pairs then
-        return (units + each - 1) / each;
+    if pair is null or units = length(body) or units > 256 * each then
+        parts := (units + each - 1) / each;
+    else
+        shape := regexp_replace(regexp_replace(body, lone, 'x', 'g'), '[^x]', 'hl', 'g');    -- a letter a unit
+        while upto < units loop
+            upto := upto + each;
+            if upto < units and substr(shape, upto, 1) = 'h' then    -- the first half of a pair goes with the second
+                upto := upto - 1;
+            end if;
+            parts := parts + 1;
+        end loop;
     end if;
-    foreach c in array string_to_array(body, null) loop
-        cost := case when rest is null then (ascii(c) > 65535)::int + 1 else (position(c in extension) > 0)::int + 1 end;
-        if used + cost > each then
-            count := count + 1;
-            used := 0;
-        end if;
-        used := used + cost;
-    end loop;
-    return count;
+    return case when concatenation = 'payload' and parts <= 255 then 1 else parts end;
 end $$;
+
+create function tocsin.count_parts(body text, alphabet text, concatenation text) returns int
+language sql immutable parallel safe as $$
+    -- most texts are short, of ASCII characters that GSM-7 has too at one septet each
+    select case when octet_length(body) <= case alphabet when 'latin1' then 140 else 160 end and tocsin.is_plain(body) then 1
+                else tocsin.count_any_parts(body, alphabet, concatenation) end
+$$;
 
 -- ---------------------------------------------------------------- enqueue
 
+-- The instant that a text names; null when it names none, or one outside the years 1 to 9999, which no client can read.
 create function tocsin.to_instant(value text) returns timestamptz
-language plpgsql stable set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable strict as $$
+declare
+    instant timestamptz;
 begin
-    return value::timestamptz;
+    instant := value::timestamptz;
+    return case when instant between '0002-01-01 00:00:00+00' and '9999-01-01 00:00:00+00' then instant end;
 exception when data_exception then
     return null;
 end $$;
 
-create type tocsin.admission as (
-    item int, job_id bigint, outcome text, reason text, recipient text, body text, category text, lane smallint,
-    link text, sender text, flash boolean, options jsonb, due_at timestamptz, expires_at timestamptz,
-    cancel_group text, client_ref text, key text, parts smallint, request_hash bytea
-);
+-- What became of one item; key and request_hash are set while the outcome hangs on an earlier use of the key.
+create type tocsin.admission as (item int, job_id bigint, outcome text, reason text, key text, request_hash bytea);
 
 -- The one place where a request becomes a row. Set-based: `jobs` is an array of objects with enqueue's
--- argument names. A bad item is an `invalid` outcome whose reason starts with the field's name.
+-- argument names. A bad item is an `invalid` outcome whose reason starts with the field's name; a null
+-- member counts as not given, and nothing is turned into a text that was none.
 -- Locks: none but the rows it inserts; a key waits for another transaction that holds it (lock_timeout).
 -- The transaction's xid is assigned before the first id is drawn, so that a claim which saw a later id
 -- knows from its snapshot whether this transaction can still bring an earlier one.
-create function tocsin.admit(jobs jsonb) returns setof tocsin.admission
-language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+-- Settings come with the callers, both of which pin the same ones.
+create function tocsin.admit(jobs jsonb) returns tocsin.admission[]
+language plpgsql volatile as $$
 declare
-    fields constant text[] := array['recipient', 'body', 'category', 'sender', 'idempotency_key', 'not_before',
-                                    'expires_at', 'flash', 'client_ref', 'options'];
-    known  constant text[] := array['cancel_group', 'tz', 'priority_flag', 'expect'];
+    app     constant text := session_user;
+    fields  constant text[] := array['recipient', 'body', 'category', 'sender', 'idempotency_key', 'not_before',
+                                     'expires_at', 'flash', 'client_ref', 'options'];
+    known   constant text[] := array['cancel_group', 'tz', 'priority_flag', 'expect'];
     admitted tocsin.admission[];
-    blocked  int;
-    urgent   text;
+    others   tocsin.deferred[];                          -- rows that do not go to ready: deferred and blocked ones
+    urgent   text[];                                     -- links with new rows of lane 0
+    seen     boolean;                                    -- a key was there before
+    link     text;
 begin
     perform pg_current_xact_id();
     with asked as materialized (
-        select n::int as item, e,
-               e ->> 'recipient' as recipient, e ->> 'body' as body, coalesce(e ->> 'category', 'transactional') as category,
-               e ->> 'sender' as sender, e ->> 'idempotency_key' as key, e ->> 'not_before' as not_before,
-               e ->> 'expires_at' as expires_at, coalesce(e ->> 'flash', 'false') as flash, e ->> 'client_ref' as client_ref,
-               nullif(nullif(e -> 'options', '{}'::jsonb), 'null'::jsonb) as options
+        select n::int as item, e, ltrim(e ->> 'recipient', '+') as recipient, e ->> 'body' as body,
+               coalesce(e ->> 'category', 'transactional') as category, coalesce(e ->> 'sender', '') as sender,
+               e ->> 'idempotency_key' as key, tocsin.to_instant(e ->> 'not_before') as not_before,
+               tocsin.to_instant(e ->> 'expires_at') as expires_at, coalesce(e -> 'flash' = 'true', false) as flash,
+               e ->> 'client_ref' as client_ref, nullif(nullif(e -> 'options', '{}'), 'null') as options,
+               coalesce(left(ltrim(e ->> 'recipient', '+'), (select max(length(r.prefix)) from tocsin.route r)), '') as lead,
+               nextval('tocsin.job_id') as job_id        -- here, where the items still stand in order
         from jsonb_array_elements(jobs) with ordinality a (e, n)
-    ), resolved as materialized (
-        select a.item, a.e, a.body, a.category, a.flash, a.client_ref, a.options, a.key,
-               a.sender as asked_sender, a.not_before as asked_not_before, a.expires_at as asked_expires_at,
-               case when a.recipient ~ '^[+]?[1-9][0-9]{6,14}$' then ltrim(a.recipient, '+') end as recipient,
-               c.lane, c.flash as may_flash, c.max_parts, c.time_to_live, s.address as sender, s.links as sender_links,
-               case when a.not_before is null then now() else tocsin.to_instant(a.not_before) end as not_before,
-               case when a.expires_at is not null then tocsin.to_instant(a.expires_at) end as expires_at
-        from asked a
+    ), offer as materialized (                           -- what the configuration says; few differ within a batch
+        select a.category, a.sender, a.lead, c.lane, c.flash as may_flash, c.max_parts, c.time_to_live, s.address,
+               l.name as link, coalesce(l.alphabet, 'gsm7') as alphabet, coalesce(l.concatenation, 'udh8') as concatenation
+        from (select distinct category, sender, lead from asked) a
         left join tocsin.category c on c.name = a.category
         left join lateral (select t.address, t.links from tocsin.sender t
-                           where a.category = any (t.categories) and t.address = coalesce(a.sender, t.address)
-                           order by t.position limit 1) s on true
-    ), routed as (
-        select r.*, l.name as link, l.alphabet, l.concatenation,
-               coalesce(r.expires_at, greatest(r.not_before, now()) + r.time_to_live) as ends_at
-        from resolved r
-        left join lateral (select t.links from tocsin.route t where starts_with(r.recipient, t.prefix)
+                           where a.category = any (t.categories) and a.sender in (t.address, '')
+                           order by t.position, t.address limit 1) s on true
+        left join lateral (select t.links from tocsin.route t where starts_with(a.lead, t.prefix)
                            order by length(t.prefix) desc limit 1) t on true
         left join lateral (select l.name, l.alphabet, l.concatenation
                            from unnest(t.links) with ordinality u (name, n)
                            join tocsin.link l on l.name = u.name and l.enabled
-                           where r.sender_links is null or l.name = any (r.sender_links)
+                           where s.links is null or l.name = any (s.links)
                            order by u.n limit 1) l on true
-    ), counted as materialized (
-        select r.*, case when r.body <> '' then tocsin.count_parts(r.body, coalesce(r.alphabet, 'gsm7'), coalesce(r.concatenation, 'udh8')) end as parts
-        from routed r
-    ), judged as materialized (
-        select c.*,
+    ), read as (                                         -- what is wrong with the item itself, whatever the configuration
+        select a.*,
                case
-                   when jsonb_typeof(c.e) <> 'object' then 'item: not an object'
-                   when c.e - fields <> '{}'::jsonb
-                       then 'item: unknown field ' || quote_ident(left((select k from jsonb_object_keys(c.e - fields) k limit 1), 40))
-                   when c.e ->> 'recipient' is null then 'recipient: missing'
-                   when c.recipient is null then 'recipient: not an E.164 number'
-                   when c.body is null then 'body: missing'
-                   when c.body = '' then 'body: empty'
-                   when c.lane is null then 'category: unknown'
-                   when c.sender is null and c.asked_sender is null then 'sender: none allows this category'
-                   when c.sender is null then 'sender: unknown, or not for this category'
-                   when c.flash not in ('true', 'false') then 'flash: neither true nor false'
-                   when c.flash = 'true' and c.may_flash <> 'yes' then 'flash: not for this category'
-                   when c.not_before is null then 'not_before: not an instant'
-                   when c.asked_expires_at is not null and c.expires_at is null then 'expires_at: not an instant'
-                   when c.ends_at <= now() then 'expires_at: in the past'
-                   when c.ends_at <= c.not_before then 'expires_at: not after not_before'
-                   when not isfinite(c.ends_at) or not isfinite(c.not_before) then 'expires_at: not a finite instant'
-                   when length(c.key) not between 1 and 200 then 'idempotency_key: 1 to 200 characters'
-                   when length(c.client_ref) > 200 then 'client_ref: at most 200 characters'
-                   when c.options is not null then
-                       case
-                           when jsonb_typeof(c.options) <> 'object' then 'options: not an object'
-                           when c.options - known <> '{}'::jsonb
-                               then 'options: unknown option ' || quote_ident(left((select k from jsonb_object_keys(c.options - known) k limit 1), 40))
-                           when c.options ? 'priority_flag' and c.options ->> 'priority_flag' not in ('0', '1', '2', '3')
-                               then 'options: priority_flag is 0 to 3'
-                           when c.options ? 'cancel_group'
-                                and (jsonb_typeof(c.options -> 'cancel_group') <> 'string'
-                                     or length(c.options ->> 'cancel_group') not between 1 and 200)
-                               then 'options: cancel_group is a text of 1 to 200 characters'
-                           when c.options ? 'tz' and jsonb_typeof(c.options -> 'tz') <> 'string' then 'options: tz is a text'
-                           when c.parts > c.max_parts then 'body: more parts than the category allows'
-                       end
-                   when c.parts > c.max_parts then 'body: more parts than the category allows'
-               end as problem
-        from counted c
+                   when jsonb_typeof(e) <> 'object' then 'item: not an object'
+                   when e - fields <> '{}'
+                       then 'item: unknown field ' || quote_ident(left((select min(k) from jsonb_object_keys(e - fields) k), 40))
+                   when e - array['flash', 'options'] @? '$.* ? (@.type() != "string" && @.type() != "null")'
+                       then (select min(k) from jsonb_each(e - array['flash', 'options']) m (k, v)
+                             where jsonb_typeof(v) not in ('string', 'null')) || ': not a text'
+                   when recipient is null then 'recipient: missing'
+                   when recipient ~ '[^0-9]' or length(recipient) not between 7 and 15 or starts_with(recipient, '0')
+                        or length(e ->> 'recipient') > length(recipient) + 1 then 'recipient: not an E.164 number'
+                   when body is null then 'body: missing'
+                   when body = '' then 'body: empty'
+                   when e ->> 'sender' = '' then 'sender: empty'
+                   when length(key) not between 1 and 200 then 'idempotency_key: 1 to 200 characters'
+                   when length(client_ref) > 200 then 'client_ref: at most 200 characters'
+                   when not_before is null and e ->> 'not_before' is not null then 'not_before: not an instant'
+                   when expires_at is null and e ->> 'expires_at' is not null then 'expires_at: not an instant'
+                   when jsonb_typeof(e -> 'flash') not in ('boolean', 'null') then 'flash: neither true nor false'
+                   when jsonb_typeof(options) <> 'object' then 'options: not an object'
+                   when options - known <> '{}'
+                       then 'options: unknown option ' || quote_ident(left((select min(k) from jsonb_object_keys(options - known) k), 40))
+                   when options -> 'priority_flag' not in ('0', '1', '2', '3') then 'options: priority_flag is 0 to 3'
+                   when jsonb_typeof(options -> 'cancel_group') <> 'string'
+                        or length(options ->> 'cancel_group') not between 1 and 200
+                       then 'options: cancel_group is a text of 1 to 200 characters'
+                   when jsonb_typeof(options -> 'tz') <> 'string' then 'options: tz is a text'
+               end as malformed
+        from asked a offset 0                            -- here and below: judge once, use twice
+    ), weighed as (
+        select r.item, r.job_id, r.recipient, r.body, category, sender, r.key, r.not_before, r.expires_at, r.flash, r.client_ref,
+               r.options, r.malformed, o.lane, o.may_flash, o.max_parts, o.address, o.link,
+               coalesce(r.expires_at, greatest(r.not_before, now()) + o.time_to_live) as ends_at,
+               case when r.malformed is null then tocsin.count_parts(r.body, o.alphabet, o.concatenation) end as parts
+        from read r join offer o using (category, sender, lead) offset 0
+    ), judged as materialized (
+        select w.*,
+               case
+                   when malformed is not null then malformed
+                   when lane is null then 'category: unknown'
+                   when address is null and sender = '' then 'sender: none allows this category'
+                   when address is null then 'sender: unknown, or not for this category'
+                   when flash and may_flash <> 'yes' then 'flash: not for this category'
+                   when ends_at <= now() then 'expires_at: in the past'
+                   when ends_at <= not_before then 'expires_at: not after not_before'
+                   when parts > max_parts then 'body: more parts than the category allows'
+               end as problem,
+               case when key is not null and malformed is null then
+                   sha256(convert_to(jsonb_build_array(recipient, body, category, sender, extract(epoch from not_before),
+                                                       extract(epoch from expires_at), flash, options)::text, 'UTF8')) end as request_hash
+        from weighed w
+    ), fresh as (
+        insert into tocsin.idempotency (app, key, request_hash, job_id, at)
+        select distinct on (key) app, key, request_hash, j.job_id, now()
+        from judged j where key is not null and problem is null order by key, item
+        on conflict do nothing
+        returning idempotency.job_id
+    ), decided as not materialized (
+        select j.*,
+               case when malformed is not null or problem is not null and key is null then 'invalid'
+                    when key is not null and (problem is not null or job_id not in (select f.job_id from fresh f)) then 'seen'
+                    when j.link is null then 'blocked'
+                    when not_before > now() then 'deferred'
+                    else 'queued' end as outcome
+        from judged j
+    ), into_ready as (
+        insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options,
+                                  enqueued_at, due_at, expires_at, cancel_group, parts)
+        select d.link, lane, job_id, app, client_ref, recipient, address, body, category, flash, options,
+               now(), now(), ends_at, options ->> 'cancel_group', parts
+        from decided d where outcome = 'queued'
     )
-    select array_agg(row(
-               j.item,
-               case when j.problem is null then nextval('tocsin.job_id') end,
-               case when j.problem is not null then 'invalid' when j.link is null then 'blocked'
-                    when j.not_before > now() then 'deferred' else 'queued' end,
-               case when j.problem is not null then j.problem when j.link is null then 'NO_ROUTE' end,
-               j.recipient, j.body, j.category, j.lane, j.link, j.sender, j.flash = 'true', j.options,
-               greatest(j.not_before, now()), j.ends_at, j.options ->> 'cancel_group', j.client_ref, j.key, j.parts,
-               case when j.key is not null then
-                   sha256(convert_to(jsonb_build_array(j.recipient, j.body, j.category, j.asked_sender, j.asked_not_before,
-                                                       j.asked_expires_at, j.flash, j.options)::text, 'UTF8')) end
-           )::tocsin.admission)
-    into admitted from (select * from judged order by item) j;   -- ids follow the order of the items
+    select array_agg(row(item, case when outcome <> 'invalid' then job_id end, outcome,
+                         case outcome when 'blocked' then 'NO_ROUTE' else problem end,
+                         case outcome when 'seen' then key end, case outcome when 'seen' then request_hash end)::tocsin.admission),
+           array_agg(row(greatest(not_before, now()), job_id, d.link, lane, app, client_ref, recipient, address, body, category,
+                         flash, options, now(), ends_at, options ->> 'cancel_group', 0, 0, parts, null, null,
+                         case outcome when 'deferred' then 'SCHEDULED' else 'NO_ROUTE' end)::tocsin.deferred)
+               filter (where outcome in ('deferred', 'blocked')),
+           array_agg(distinct d.link) filter (where outcome = 'queued' and lane = 0),
+           coalesce(bool_or(outcome = 'seen'), false)
+    into admitted, others, urgent, seen from decided d;
 
-    if exists (select from unnest(admitted) a where a.key is not null and a.outcome <> 'invalid') then
-        with fresh as (
-            insert into tocsin.idempotency (app, key, request_hash, job_id, at)
-            select distinct on (a.key) session_user, a.key, a.request_hash, a.job_id, now()
-            from unnest(admitted) a where a.key is not null and a.outcome <> 'invalid'
-            order by a.key, a.item
-            on conflict do nothing
-            returning job_id
-        )
-        select array_agg(case when a.key is null or a.outcome = 'invalid' or f.job_id is not null then a
-                              else row(a.item, null, 'known', null, a.recipient, a.body, a.category, a.lane, a.link, a.sender,
-                                       a.flash, a.options, a.due_at, a.expires_at, a.cancel_group, a.client_ref, a.key,
-                                       a.parts, a.request_hash)::tocsin.admission end order by a.item)
-        into admitted from unnest(admitted) a left join fresh f on f.job_id = a.job_id;
+    if seen then
         -- a new statement, hence a new snapshot: it sees the keys that another transaction has committed meanwhile
-        select array_agg(case when a.outcome <> 'known' then a
-                              else row(a.item, case when i.request_hash = a.request_hash then i.job_id end,
-                                       case when i.request_hash = a.request_hash then 'duplicate' else 'conflict' end,
-                                       case when i.request_hash = a.request_hash then null else 'idempotency_key: was used with another request' end,
-                                       a.recipient, a.body, a.category, a.lane, a.link, a.sender, a.flash, a.options, a.due_at,
-                                       a.expires_at, a.cancel_group, a.client_ref, a.key, a.parts, a.request_hash)::tocsin.admission end
-                         order by a.item)
+        select array_agg(case when a.outcome <> 'seen' then a
+                              when i.request_hash = a.request_hash then row(a.item, i.job_id, 'duplicate', null, null, null)::tocsin.admission
+                              when a.reason is not null then row(a.item, null, 'invalid', a.reason, null, null)::tocsin.admission
+                              else row(a.item, null, 'conflict', 'idempotency_key: was used with another request', null, null)::tocsin.admission
+                         end)
         into admitted
-        from unnest(admitted) a left join tocsin.idempotency i on a.outcome = 'known' and i.app = session_user and i.key = a.key;
+        from unnest(admitted) a
+        left join lateral (select k.job_id, k.request_hash from tocsin.idempotency k where k.app = session_user and k.key = a.key
+                           limit 1) i on true;           -- limit: one probe an item, never a join over all keys
     end if;
 
-    insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options,
-                              enqueued_at, due_at, expires_at, cancel_group, parts)
-    select a.link, a.lane, a.job_id, session_user, a.client_ref, a.recipient, a.sender, a.body, a.category, a.flash, a.options,
-           now(), a.due_at, a.expires_at, a.cancel_group, a.parts
-    from unnest(admitted) a where a.outcome = 'queued';
-
-    if exists (select from unnest(admitted) a where a.outcome in ('deferred', 'blocked')) then
-        insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
-                                     enqueued_at, expires_at, cancel_group, parts, reason)
-        select a.due_at, a.job_id, a.link, a.lane, session_user, a.client_ref, a.recipient, a.sender, a.body, a.category, a.flash,
-               a.options, now(), a.expires_at, a.cancel_group, a.parts, 'SCHEDULED'
-        from unnest(admitted) a where a.outcome = 'deferred';
+    if others is not null then
+        insert into tocsin.deferred select o.* from unnest(others) o where o.reason = 'SCHEDULED';
 
         insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason,
                                    parts, attempt, enqueued_at)
-        select now(), a.job_id, session_user, a.client_ref, a.recipient, a.sender, a.category, a.lane, a.link, 'blocked', a.reason,
-               a.parts, 0, now()
-        from unnest(admitted) a where a.outcome = 'blocked';
-        get diagnostics blocked = row_count;
+        select now(), o.id, o.app, o.client_ref, o.recipient, o.sender, o.category, o.lane, o.link, 'blocked', o.reason,
+               o.parts, 0, now()
+        from unnest(others) o where o.reason <> 'SCHEDULED';
 
-        if blocked > 0 then
-            insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
-            select now(), b.base + row_number() over (order by a.item) - 1, pg_current_xact_id(), session_user, 'job.blocked',
-                   a.job_id::text, jsonb_build_object('client_ref', a.client_ref, 'category', a.category, 'reason', a.reason)
-            from (select tocsin.event_seq(blocked) as base) b, unnest(admitted) a where a.outcome = 'blocked';
-        end if;
+        insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+        select now(), b.base + row_number() over (order by o.id) - 1, pg_current_xact_id(), o.app, 'job.blocked', o.id::text,
+               jsonb_build_object('client_ref', o.client_ref, 'category', o.category, 'reason', o.reason)
+        from (select tocsin.event_seq(count(*)) as base from unnest(others) o where o.reason <> 'SCHEDULED' having count(*) > 0) b,
+             unnest(others) o where o.reason <> 'SCHEDULED';
     end if;
 
-    for urgent in select distinct a.link from unnest(admitted) a where a.outcome = 'queued' and a.lane = 0 loop
-        perform pg_notify('tocsin_ready', urgent);
-    end loop;
-    return query select * from unnest(admitted);
+    if urgent is not null then
+        foreach link in array urgent loop
+            perform pg_notify('tocsin_ready', link);
+        end loop;
+    end if;
+    return admitted;
 end $$;
 
 create function tocsin.enqueue(recipient text, body text, category text default 'transactional', sender text default null,
@@ -293,14 +298,13 @@ create function tocsin.enqueue(recipient text, body text, category text default 
                                client_ref text default null, options jsonb default '{}')
     returns table (job_id bigint, outcome text, reason text)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
     a tocsin.admission;
 begin
-    select * into a from tocsin.admit(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+    a := (tocsin.admit(jsonb_build_array(jsonb_build_object(
         'recipient', recipient, 'body', body, 'category', category, 'sender', sender, 'idempotency_key', idempotency_key,
-        'not_before', not_before, 'expires_at', expires_at, 'flash', flash, 'client_ref', client_ref))
-        || case when options is null then '{}'::jsonb else jsonb_build_object('options', options) end));
+        'not_before', not_before, 'expires_at', expires_at, 'flash', flash, 'client_ref', client_ref, 'options', options))))[1];
     if a.outcome = 'invalid' then
         raise exception '%', a.reason using errcode = 'TC400', column = split_part(a.reason, ':', 1);
     elsif a.outcome = 'conflict' then
@@ -312,14 +316,14 @@ end $$;
 create function tocsin.enqueue_many(jobs jsonb)
     returns table (item int, job_id bigint, outcome text, reason text)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 begin
     if jobs is null or jsonb_typeof(jobs) <> 'array' then
         raise exception 'jobs: not an array' using errcode = 'TC400', column = 'jobs';
     elsif jsonb_array_length(jobs) > 10000 then
         raise exception 'jobs: % items, at most 10000', jsonb_array_length(jobs) using errcode = 'TC400', column = 'jobs';
     end if;
-    return query select a.item, a.job_id, a.outcome, a.reason from tocsin.admit(jobs) a;
+    return query select a.item, a.job_id, a.outcome, a.reason from unnest(tocsin.admit(jobs)) a;
 end $$;
 
 -- ---------------------------------------------------------------- cancel

@@ -140,7 +140,7 @@ def test_a_crash_shows_type_code_and_place_but_no_message():
     """Messages of database errors quote rows; the place is enough to find the fault."""
     logger, stream = lines()
     try:
-        raise DatabaseError(f"duplicate key for {TEXT}")  # noqa: TRY301
+        raise DatabaseError(f"duplicate key for {TEXT}")
     except DatabaseError:
         logger.exception("settle_failed")
     event = only(stream)

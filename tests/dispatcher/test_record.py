@@ -155,9 +155,10 @@ def test_instants_of_a_link_rebuild_its_throttle(tmp_path):
     record.written("main", NOW + 1, [(1, E, 1)])
     record.written("other", NOW + 2, [(2, E, 1)])
     record.written("main", NOW + 3, [(1, E, 2), (3, E, 1)])
+    record.written("main", NOW + 2, [(4, E, 1)])
     record.answered("main", NOW + 4, [(1, E, 1, 0, "a")])
     after = replay(tmp_path)
-    assert after.sent_at("main", NOW) == [NOW + 1, NOW + 3, NOW + 3]
+    assert after.sent_at("main", NOW) == [NOW + 1, NOW + 2, NOW + 3, NOW + 3]
     assert after.sent_at("main", NOW + 3) == [NOW + 3, NOW + 3]
     assert after.sent_at("unknown", 0.0) == []
 
@@ -673,6 +674,17 @@ def test_a_file_goes_once_it_is_old_and_all_in_it_are_settled(tmp_path):
     assert record.octets == sum(path.stat().st_size for path in tmp_path.iterdir())
     record.settled([], NOW + 1e9)
     assert len(names(tmp_path)) == 1
+
+
+def test_a_file_of_acknowledgements_lives_by_its_newest(tmp_path):
+    """Nothing in it is ever settled."""
+    record = opened(tmp_path, segment_s=300.0, keep_s=600.0)
+    record.acknowledged([1], NOW + 299)
+    record.acknowledged([2], NOW + 300)
+    record.settled([], NOW + 899)
+    assert replay(tmp_path).acknowledged == {1, 2}
+    record.settled([], NOW + 900)
+    assert FIRST not in names(tmp_path)
 
 
 def test_one_stuck_job_keeps_its_own_files_only(tmp_path):

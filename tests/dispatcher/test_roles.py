@@ -1,6 +1,6 @@
 """dispatcher/roles.py: who may do what in the schema.
 
-The roles belong to the cluster and stay there; a test's own users do not.
+The roles belong to the cluster: those that these tests had to make are dropped at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import pytest
 
 from dispatcher.roles import grant_roles
 from dispatcher.store import QUERIES, connect
+
+pytestmark = pytest.mark.usefixtures("roles_left_as_found")
 
 ROLES = {"tocsin_app", "tocsin_daemon", "tocsin_auditor", "tocsin_owner"}
 DENIED = asyncpg.InsufficientPrivilegeError

@@ -23,6 +23,7 @@ class Recorder:
         self.record: Callable[[Sequence[tuple[Submission, Segment]]], None] = lambda _: None
         self.written: list[tuple[Submission, Segment]] = []
         self.results: list[SubmitResult] = []
+        self.repeats: list[SubmitResult] = []
         self.returned: list[Submission] = []
         self.deliveries: list[Delivery] = []
         self.unread: list[tuple[bytes, int]] = []
@@ -32,11 +33,15 @@ class Recorder:
         self._changed = asyncio.Event()
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-        """Wait until something holds that one of the calls brings about."""
+        """Wait until something holds that one of the calls, or whoever calls `wake`, brings about."""
         async with asyncio.timeout(timeout_s):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        self._changed.set()
 
     def verdicts(self) -> list[Verdict]:
         return [result.verdict for result in self.results]
@@ -53,6 +58,10 @@ class Recorder:
     def answered(self, link: str, results: Sequence[SubmitResult]) -> None:
         self.results += results
         self._note("answered")
+
+    def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
+        self.repeats += results
+        self._note("repeating")
 
     def recalled(self, link: str, submissions: Sequence[Submission]) -> None:
         self.returned += submissions

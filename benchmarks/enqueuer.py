@@ -1,0 +1,202 @@
+"""The clients of the benchmarks: each a process that enqueues as an app does, through ``tocsin.enqueue_many``.
+
+    load         calls of 100 jobs, keeping the queue at a depth, or at an offered rate
+    emergencies  single rows of category emergency, Poisson, each in its own transaction
+    backlog      marketing rows before the run, in calls of 5,000
+
+Ends when the ledger says so (backlog: when all rows are in), and prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import uvloop
+
+from benchmarks import ledger as cell
+from benchmarks.ledger import Ledger
+
+CALL: Final = 100  # jobs a call of enqueue_many
+BACKLOG_CALL: Final = 5_000
+FULL_S: Final = 0.002  # between looks at a queue that is deep enough
+CATEGORIES: Final = ("emergency", "staff", "conversational", "transactional", "informational", "marketing")  # by lane
+SHARES: Final = (1.0, 2.0, 7.0, 60.0, 20.0, 10.0)  # per cent of the load, by lane
+TWO_PARTS: Final = 0.10
+TEXTS: Final = 2_000  # made ahead: making a text costs more than enqueueing it
+ENQUEUE_MANY: Final = "select item, job_id, outcome, reason from tocsin.enqueue_many($1)"
+ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => 'emergency')"
+WORDS: Final = (
+    "appointment clinic reminder tomorrow bring your card and list of medicines please call the ward if you cannot "
+    "come results are ready for collection between nine and five at the front desk fasting from midnight flu vaccine "
+    "Dr Müller Señora café £5 parking building B level 2 room 14 reply YES to confirm or NO to cancel thank you"
+).split()
+
+
+def recipient(kind: int, generator: random.Random) -> str:
+    """A number of its own kind: 0 to 5 the lane, 8 single emergencies, 9 backlog."""
+    return f"447{kind}{generator.randrange(10**8):08d}"
+
+
+def texts(generator: random.Random, least: int, most: int, count: int) -> list[str]:
+    """Texts of the GSM-7 default alphabet with a length between the two."""
+    made = []
+    for _ in range(count):
+        length = generator.randint(least, most)
+        text = ""
+        while len(text) < length:
+            text += generator.choice(WORDS) + " "
+        made.append(text[: length - 1] + ".")
+    return made
+
+
+class Load:
+    """Makes calls of ``enqueue_many``."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._generator = generator
+        self._short = texts(generator, 100, 160, TEXTS)
+        self._long = texts(generator, 170, 300, TEXTS)
+
+    def call(self, jobs: int, kind: int | None = None) -> str:
+        """The argument for so many jobs: of the mix, or all of one kind."""
+        generator = self._generator
+        lanes = generator.choices(range(6), SHARES, k=jobs) if kind is None else [5] * jobs
+        return json.dumps(
+            [
+                {
+                    "recipient": recipient(lane if kind is None else kind, generator),
+                    "body": generator.choice(self._long if generator.random() < TWO_PARTS else self._short),
+                    "category": CATEGORIES[lane],
+                }
+                for lane in lanes
+            ]
+        )
+
+
+def stopped(ledger: Ledger, parent: int) -> bool:
+    """Whether the run is over, or whoever started it is gone."""
+    return ledger[cell.STOP] > 0 or os.getppid() != parent
+
+
+async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Enqueue until stopped."""
+    made = Load(random.Random(arguments.seed))
+    connection = await asyncpg.connect(arguments.url)
+    statement = await connection.prepare(ENQUEUE_MANY)
+    outcomes: Counter[str] = Counter()
+    took: list[float] = []
+    mine = cell.CLIENTS + arguments.client
+    parent = os.getppid()
+    begun = time.monotonic()
+    called = 0
+    while not stopped(ledger, parent):
+        if arguments.rate:
+            early = begun + called * CALL / arguments.rate - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(min(early, 0.2))
+                continue
+        elif ledger.waiting >= arguments.depth:
+            await asyncio.sleep(FULL_S)
+            continue
+        jobs = made.call(min(CALL, arguments.depth))
+        before = time.monotonic()
+        rows = await statement.fetch(jobs)
+        took.append(time.monotonic() - before)
+        called += 1
+        for row in rows:
+            outcomes[row[2]] += 1
+        ledger[mine] = outcomes["queued"]
+    await connection.close()
+    took.sort()
+    return {
+        "outcomes": outcomes,
+        "calls": called,
+        "call_p50_s": took[len(took) // 2] if took else None,
+        "call_p99_s": took[int(len(took) * 0.99)] if took else None,
+    }
+
+
+async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Enqueue single emergencies, Poisson; no more than ``most`` begin in any 1.1 s."""
+    generator = random.Random(arguments.seed)
+    pool = await asyncpg.create_pool(arguments.url, min_size=8, max_size=8)
+    body = texts(generator, 100, 160, 50)
+    outcomes: Counter[str] = Counter()
+    sent: dict[str, tuple[float, float]] = {}  # recipient -> call made, commit known
+    lately: deque[float] = deque()
+    tasks: set[asyncio.Task[None]] = set()
+    parent = os.getppid()
+
+    async def one(number: str) -> None:
+        async with pool.acquire() as connection:
+            called = time.monotonic()
+            row = await connection.fetchrow(ENQUEUE, number, generator.choice(body))
+            sent[number] = (called, time.monotonic())
+            outcomes[row[1]] += 1
+
+    at = time.monotonic()
+    count = 0
+    while not stopped(ledger, parent):
+        at += generator.expovariate(arguments.rate)
+        while (early := at - time.monotonic()) > 0 and not stopped(ledger, parent):
+            await asyncio.sleep(min(early, 0.2))
+        while lately and at - lately[0] > 1.1:
+            lately.popleft()
+        if arguments.most and len(lately) >= arguments.most:
+            continue
+        lately.append(at)
+        count += 1
+        task = asyncio.create_task(one(f"4478{count:08d}"))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    if tasks:
+        await asyncio.wait(tasks)
+    await pool.close()
+    return {"outcomes": outcomes, "sent": sent}
+
+
+async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Enqueue the backlog."""
+    made = Load(random.Random(arguments.seed))
+    connection = await asyncpg.connect(arguments.url)
+    statement = await connection.prepare(ENQUEUE_MANY)
+    outcomes: Counter[str] = Counter()
+    left = arguments.jobs
+    parent = os.getppid()
+    while left and not stopped(ledger, parent):
+        jobs = min(left, BACKLOG_CALL)
+        outcomes.update(row[2] for row in await statement.fetch(made.call(jobs, 9)))
+        left -= jobs
+    await connection.close()
+    return {"outcomes": outcomes}
+
+
+def main() -> None:
+    """Run one client."""
+    parser = argparse.ArgumentParser(description="a client that enqueues")
+    parser.add_argument("kind", choices=("load", "emergencies", "backlog"))
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--client", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--depth", type=int, default=4_000)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--most", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=0)
+    arguments = parser.parse_args()
+    work = {"load": load, "emergencies": emergencies, "backlog": backlog}[arguments.kind]
+    json.dump(uvloop.run(work(arguments, Ledger(arguments.ledger))), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

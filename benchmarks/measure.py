@@ -1,0 +1,61 @@
+"""What a run is measured with: CPU time of processes, percentiles, and the speed of the machine at that moment."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CALIBRATION_LOOPS: Final = 200_000
+
+
+def calibrate(seconds: float = 0.5) -> float:
+    """Millions of rounds a second of a fixed pure-Python loop, the best of as many as fit: what else runs only slows it.
+
+    Print it beside every figure: hosts change their speed, and a figure means nothing without it.
+    """
+    best = 0.0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        before = time.perf_counter()
+        total = 0
+        for number in range(CALIBRATION_LOOPS):
+            total = (total + number * 7) & 0xFFFF
+        best = max(best, CALIBRATION_LOOPS / (time.perf_counter() - before))
+    return best / 1e6
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used, children that it has waited for left out."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def postgres_cpu_s(postmaster: int) -> float:
+    """CPU seconds of a postmaster, of its children, and of those that have ended."""
+    process = psutil.Process(postmaster)
+    times = process.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    for child in process.children():
+        try:
+            its = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += its.user + its.system
+    return float(total)
+
+
+def rss_mb(pid: int) -> float:
+    """Resident megabytes of a process."""
+    return float(psutil.Process(pid).memory_info().rss / 1e6)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """The value below which this share of the ordered values lies."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

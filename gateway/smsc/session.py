@@ -1,0 +1,202 @@
+"""The SMSC's side of one SMPP session, as a value: octets in, what they ask for and octets out.
+
+No socket, clock or task is in here. Any octets are survived: a body that cannot be read is answered with its
+status and the session goes on; a length that is impossible ends it (`is_over`), once what is outgoing is written.
+
+    open --bind--> bound --unbind--> over
+      |              |                ^
+      +--refused-----+--broken stream-+
+
+Binds, enquire_link and unbind are answered here. A submit_sm is given to the owner, who answers it when he likes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gateway import codec
+from gateway.errors import BrokenStream, MalformedBody
+from gateway.pdu import RESPONSE_BIT, CommandId, FrameReader, Pdu, Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.pdu import AnyPdu
+    from gateway.smsc.deliveries import Delivery
+
+OK: Final = 0x00
+INVALID_COMMAND_LENGTH: Final = 0x02
+INVALID_COMMAND_ID: Final = 0x03
+INVALID_BIND_STATUS: Final = 0x04
+ALREADY_BOUND: Final = 0x05
+LAST_SEQUENCE: Final = 0x7FFF_FFFF
+INTERFACE_VERSION: Final = 0x34
+
+BINDS: Final = frozenset({CommandId.BIND_RECEIVER, CommandId.BIND_TRANSMITTER, CommandId.BIND_TRANSCEIVER})
+ANSWERED_AS_THEMSELVES: Final = BINDS | {CommandId.SUBMIT_SM}  # requests whose bodies may be malformed
+
+
+class Asked(NamedTuple):
+    """A submit_sm came; `Session.answer` answers it."""
+
+    pdu: Pdu
+
+
+class Acknowledged(NamedTuple):
+    """The ESME answered a deliver_sm."""
+
+    delivery: Delivery
+    command_status: int
+
+
+Event = Asked | Acknowledged
+
+
+class Session:
+    """One connection, from accept to close."""
+
+    __slots__ = (
+        "_authenticate",
+        "_deliveries",
+        "_outgoing",
+        "_reader",
+        "_sequence",
+        "_system_id",
+        "deliver_window",
+        "is_over",
+        "kind",
+        "system_id",
+    )
+
+    def __init__(self, *, system_id: str, authenticate: Callable[[str, str], int], deliver_window: int) -> None:
+        """Make a session that waits for a bind.
+
+        `system_id` is the SMSC's own. `authenticate` gives the command_status for a system_id and password.
+        """
+        self.kind: CommandId | None = None  # None: not bound
+        self.system_id = ""  # of the ESME, once bound
+        self.deliver_window = deliver_window  # deliver_sm that may be unanswered at once
+        self.is_over = False
+        self._system_id = system_id
+        self._authenticate = authenticate
+        self._reader = FrameReader()
+        self._outgoing: list[bytes] = []
+        self._deliveries: dict[int, Delivery] = {}  # sequence_number -> unanswered, oldest first
+        self._sequence = 0
+
+    @property
+    def submits(self) -> bool:
+        """Say whether submit_sm may come."""
+        return self.kind in {CommandId.BIND_TRANSMITTER, CommandId.BIND_TRANSCEIVER}
+
+    @property
+    def room(self) -> int:
+        """Deliveries that may go now."""
+        if self.is_over or self.kind not in {CommandId.BIND_RECEIVER, CommandId.BIND_TRANSCEIVER}:
+            return 0
+        return self.deliver_window - len(self._deliveries)
+
+    def receive(self, octets: bytes) -> list[Event]:
+        """Take what was read and tell what it asks for."""
+        events: list[Event] = []
+        if self.is_over:
+            return events
+        self._reader.feed(octets)
+        try:
+            for frame in self._reader:
+                try:
+                    pdu = codec.decode(frame)
+                except MalformedBody as error:
+                    self._refuse(error.header.command_id, error.header.sequence_number, error.status)
+                else:
+                    self._read(pdu, events)
+                if self.is_over:
+                    break
+        except BrokenStream:
+            self._send(CommandId.GENERIC_NACK, INVALID_COMMAND_LENGTH, 0)
+            self.is_over = True
+        return events
+
+    def answer(self, sequence_number: int, command_status: int, message_id: str = "") -> None:
+        """Put submit_sm_resp out; a refusal has no body (SMPP v3.4 section 4.4.2)."""
+        body = b"" if command_status else message_id.encode("ascii") + b"\0"
+        self._send(CommandId.SUBMIT_SM_RESP, command_status, sequence_number, body)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Put deliver_sm out. The caller has seen that there is `room`."""
+        while True:
+            self._sequence = 1 if self._sequence == LAST_SEQUENCE else self._sequence + 1
+            if self._sequence not in self._deliveries:
+                break
+        self._deliveries[self._sequence] = delivery
+        self._outgoing.append(
+            codec.encode(Pdu(CommandId.DELIVER_SM, OK, self._sequence, delivery.fields, delivery.tlvs))
+        )
+
+    def end(self) -> list[Delivery]:
+        """End the session and give the deliveries back that were not answered, oldest first."""
+        self.is_over = True
+        unanswered = list(self._deliveries.values())
+        self._deliveries.clear()
+        return unanswered
+
+    def take_outgoing(self) -> bytes:
+        """Give what is to be written, once."""
+        octets = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return octets
+
+    # What came
+
+    def _read(self, pdu: AnyPdu, events: list[Event]) -> None:
+        number = pdu.sequence_number
+        if pdu.command_id == CommandId.SUBMIT_SM and isinstance(pdu, Pdu):
+            if self.submits:
+                events.append(Asked(pdu))
+            else:
+                self._send(CommandId.SUBMIT_SM_RESP, INVALID_BIND_STATUS, number)
+        elif pdu.command_id in {CommandId.DELIVER_SM_RESP, CommandId.GENERIC_NACK}:
+            delivery = self._deliveries.pop(number, None)
+            if delivery is not None:
+                events.append(Acknowledged(delivery, pdu.command_status))
+        elif pdu.command_id in BINDS and isinstance(pdu, Pdu):
+            self._read_bind(pdu)
+        elif pdu.command_id == CommandId.ENQUIRE_LINK:
+            self._send(CommandId.ENQUIRE_LINK_RESP, OK, number)
+        elif pdu.command_id == CommandId.UNBIND:
+            self._send(CommandId.UNBIND_RESP, OK, number)
+            self.is_over = True
+        elif not pdu.command_id & RESPONSE_BIT:
+            self._send(CommandId.GENERIC_NACK, INVALID_COMMAND_ID, number)
+
+    def _read_bind(self, pdu: Pdu) -> None:
+        if self.kind is not None:
+            self._refuse(pdu.command_id, pdu.sequence_number, ALREADY_BOUND)
+            return
+        command_status = self._authenticate(pdu.text("system_id"), pdu.text("password"))
+        if command_status:
+            self._refuse(pdu.command_id, pdu.sequence_number, command_status)
+            self.is_over = True
+            return
+        self.kind = CommandId(pdu.command_id)
+        self.system_id = pdu.text("system_id")
+        self._outgoing.append(
+            codec.encode(
+                Pdu(
+                    pdu.command_id | RESPONSE_BIT,
+                    OK,
+                    pdu.sequence_number,
+                    {"system_id": self._system_id},
+                    ((Tag.SC_INTERFACE_VERSION, bytes((INTERFACE_VERSION,))),),
+                )
+            )
+        )
+
+    def _refuse(self, command_id: int, sequence_number: int, command_status: int) -> None:
+        """Answer a request with a status and no body; one that we would never act on gets generic_nack."""
+        is_ours = command_id in ANSWERED_AS_THEMSELVES
+        answer = command_id | RESPONSE_BIT if is_ours else CommandId.GENERIC_NACK
+        self._send(answer, command_status, sequence_number)
+
+    def _send(self, command_id: int, command_status: int, sequence_number: int, body: bytes = b"") -> None:
+        self._outgoing.append(codec.header(command_id, command_status, sequence_number, len(body)) + body)

@@ -1,0 +1,41 @@
+"""What tests of this folder share: they must leave a server of the user's own as they found it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from dispatcher.store import QUERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import DatabaseServer
+
+
+@pytest.fixture(scope="package")
+def roles_left_as_found(database_server: DatabaseServer) -> Iterator[None]:
+    """Drop the roles that were missing before, unless another database grants them something by now."""
+
+    async def missing() -> list[str]:
+        connection = await asyncpg.connect(database_server.url)
+        try:
+            return [row["name"] for row in await connection.fetch(QUERIES["missing_roles"])]
+        finally:
+            await connection.close()
+
+    async def drop(names: list[str]) -> None:
+        connection = await asyncpg.connect(database_server.url)
+        try:
+            for name in names:
+                with contextlib.suppress(asyncpg.DependentObjectsStillExistError):
+                    await connection.execute(f"drop role if exists {name}")
+        finally:
+            await connection.close()
+
+    names = database_server.run(missing())
+    yield
+    database_server.run(drop(names))

@@ -1,0 +1,69 @@
+"""What Prometheus sees of the gateway."""
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.metrics import GatewayMetrics
+
+
+class Gauges:
+    name = "carrier-a"
+    is_bound = True
+    sessions_bound = 2
+    window_in_use = 7
+    throughput_limit = 50
+
+
+def shown(metrics: GatewayMetrics) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    lines = generate_latest(registry).decode().splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+def test_segments_are_counted_by_what_came_back():
+    """Names of the specification; a peer's own numbers make no new label."""
+    metrics = GatewayMetrics()
+    link = metrics.link("carrier-a")
+    for command_status in (0, 0, 0x58, 0x401, 0x402, 0x99, 0xFFFFFFFF):
+        link.answered(command_status, 0.003)
+    link.unanswered()
+
+    samples = shown(metrics)
+
+    assert {name: value for name, value in samples.items() if name.startswith("tocsin_submit_sm_total")} == {
+        'tocsin_submit_sm_total{command_status="ESME_ROK",link="carrier-a"}': 2,
+        'tocsin_submit_sm_total{command_status="ESME_RTHROTTLED",link="carrier-a"}': 1,
+        'tocsin_submit_sm_total{command_status="vendor",link="carrier-a"}': 2,
+        'tocsin_submit_sm_total{command_status="reserved",link="carrier-a"}': 2,
+        'tocsin_submit_sm_total{command_status="unanswered",link="carrier-a"}': 1,
+    }
+
+
+def test_response_times_are_a_histogram():
+    """Cumulative buckets, a sum and a count."""
+    metrics = GatewayMetrics()
+    link = metrics.link("carrier-a")
+    for waited_s in (0.0005, 0.001, 0.02, 99.0):
+        link.answered(0, waited_s)
+
+    samples = shown(metrics)
+
+    def bucket(bound: str) -> float:
+        return samples[f'tocsin_submit_response_seconds_bucket{{le="{bound}",link="carrier-a"}}']
+
+    assert [bucket(bound) for bound in ("0.001", "0.01", "0.025", "30.0", "+Inf")] == [2, 2, 3, 3, 4]
+    assert samples['tocsin_submit_response_seconds_count{link="carrier-a"}'] == 4
+    assert abs(samples['tocsin_submit_response_seconds_sum{link="carrier-a"}'] - 99.0215) < 1e-9
+
+
+def test_gauges_are_read_when_asked_and_zero_when_the_link_is_not_here():
+    """Another instance may own it."""
+    metrics = GatewayMetrics()
+    metrics.link("carrier-a").gauges = Gauges()
+    metrics.link("carrier-b")
+
+    samples = shown(metrics)
+
+    for name, here in (("link_bound", 1), ("link_sessions", 2), ("window_in_use", 7), ("throughput_limit", 50)):
+        assert samples[f'tocsin_{name}{{link="carrier-a"}}'] == here
+        assert samples[f'tocsin_{name}{{link="carrier-b"}}'] == 0
