@@ -105,7 +105,7 @@ async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
             if early > 0:
                 await asyncio.sleep(min(early, 0.2))
                 continue
-        elif ledger.waiting >= arguments.depth:
+        elif ledger.waiting >= arguments.depth or ledger[cell.OWED] >= arguments.owed:
             await asyncio.sleep(FULL_S)
             continue
         jobs = made.call(min(CALL, arguments.depth))
@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--client", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--depth", type=int, default=4_000)
+    parser.add_argument("--owed", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--most", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=0)

@@ -21,7 +21,7 @@ import click
 
 from config.reader import ConfigError
 from config.settings import load
-from dispatcher import daemon, embedded, log, migrate
+from dispatcher import daemon, demo, embedded, log, migrate
 from dispatcher import enqueue as queue
 from dispatcher.apply import apply as apply_settings
 from dispatcher.errors import DispatcherError, StoreUnavailable
@@ -306,6 +306,12 @@ def cancel(path: str, job_id: int, *, as_json: bool) -> int:
     return DONE if outcome == "cancelled" else REFUSED
 
 
+@tocsin.command("demo")
+def demo_command() -> int:
+    """Show it all in some seconds: an embedded Postgres, a simulated SMSC, the daemon, an emergency in the middle."""
+    return demo.main()
+
+
 def _load(path: str) -> Settings:
     """Read the file, and tell its warnings."""
     settings = load(path)
@@ -402,3 +408,7 @@ def _print_json(value: object) -> None:
 def _say(code: int, problem: str) -> int:
     click.echo(f"tocsin: {' '.join(problem.split())}", err=True)
     return code
+
+
+if __name__ == "__main__":
+    main()

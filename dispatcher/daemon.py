@@ -3,11 +3,13 @@
     listen    hears `tocsin_ready` (an emergency was enqueued)
     urgent    claims lane 0, woken by the notification or its own clock
     claim     claims lanes 1 to 5
-    flush     settle, then receipts, then MO messages; one flush in flight
+    settle    outcomes; one flush in flight
+    receive   receipts, then MO messages; one flush in flight
     control   ownership: beats, candidates, take-overs
     upkeep    chores by the clock
 
-Each has a connection of its own, so that an emergency never queues behind a flush. When the database goes away,
+Each has a connection of its own: an emergency never queues behind a flush, and the SMSC, which lets 1 to 100
+deliver_sm be unanswered, never waits for a settle. When the database goes away,
 claiming stops, answers already read are kept and settled later, deliver_sm is answered 0x64, and all of it resumes by
 itself. SIGTERM drains: claims stop, waiting rooms go back to the queue, windows empty, outcomes are written, links are
 given back, and the process ends with 0.
@@ -84,11 +86,12 @@ class Daemon:
         self._metrics.prepare(self._links, [category.name for category in settings.categories])
         link_metrics = GatewayMetrics()
         self.registry.register(link_metrics)
-        self._work = asyncio.Event()  # something waits to be written
+        self._work = asyncio.Event()  # an outcome waits to be written
         self._wake_claim = asyncio.Event()
         self._wake_urgent = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._settled = asyncio.Event()  # nothing waits to be written
+        self._arrived = asyncio.Event()  # a receipt or a reply waits to be written
+        self._written = asyncio.Event()  # something was written
         self._database = "not yet reached"
         self._schema = "not yet seen"
         self._is_recovered = False  # what earlier processes of this instance left is accounted for
@@ -104,15 +107,17 @@ class Daemon:
         epochs = self._owner.epochs
         self._claimer = Claimer(epochs, clock)
         longest_s = max(category.time_to_live_s for category in settings.categories)
+        unsettled: set[tuple[str, str]] = set()  # link and message id of accepted answers not yet committed
         self._receipts = ReceiptDesk(
             links=self._links,
             horizon_s=longest_s + settings.daemon.unknown_after_s,
             wait_s=settings.daemon.receipt_wait_s,
             metrics=self._metrics,
             clock=clock,
-            wake=self._work.set,
+            wake=self._arrived.set,
+            unsettled=unsettled,
         )
-        self._inbound = InboundDesk(record=record, metrics=self._metrics, clock=clock, wake=self._work.set)
+        self._inbound = InboundDesk(record=record, metrics=self._metrics, clock=clock, wake=self._arrived.set)
         self._settler = Settler(
             epochs=epochs,
             claimer=self._claimer,
@@ -120,6 +125,7 @@ class Daemon:
             metrics=self._metrics,
             clock=clock,
             wake=self._work.set,
+            unsettled=unsettled,
             accepted=self._receipts.accepted,
         )
         self._dispatcher = Dispatcher(
@@ -140,7 +146,7 @@ class Daemon:
             claimer=self._claimer,
             receipts=self._receipts,
             metrics=self._metrics,
-            max_parts=self._dispatcher.max_parts,
+            categories=self._dispatcher.categories,
             longest_s=longest_s,
             wake_claimer=self._wake_all,
             clock=clock,
@@ -222,7 +228,8 @@ class Daemon:
                     ("listen", self._listen),
                     ("urgent", self._claim_urgent),
                     ("claim", self._claim),
-                    ("flush", self._flush),
+                    ("settle", self._settle),
+                    ("receive", self._receive),
                 )
             ]
             await self._stopping.wait()
@@ -239,9 +246,10 @@ class Daemon:
         try:
             async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
                 while self._unwritten():
-                    self._settled.clear()
+                    self._written.clear()
                     self._work.set()
-                    await self._settled.wait()
+                    self._arrived.set()
+                    await self._written.wait()
                 connection = await connect(self._url, PINNED)
                 try:
                     await self._owner.give_back(connection)
@@ -261,7 +269,7 @@ class Daemon:
         """Give a loop a connection, and another one when it breaks."""
         while True:
             try:
-                connection = await connect(self._url, PROBING if name == "flush" else PINNED)
+                connection = await connect(self._url, PROBING if name in ("settle", "receive") else PINNED)
                 try:
                     await work(connection)
                 finally:
@@ -269,7 +277,7 @@ class Daemon:
             except StoreUnavailable as error:
                 self._database_lost(error)
                 log.warning("connection_lost", loop=name, problem=str(error))
-            if name == "flush":
+            if name == "receive":
                 self._receipts.refuse()
                 self._inbound.refuse()
             await asyncio.sleep(RECONNECT_S)
@@ -338,20 +346,26 @@ class Daemon:
             if start + SLICE < len(jobs):
                 await asyncio.sleep(0)  # a block of 500 would hold the loop for 10 ms
 
-    async def _flush(self, connection: Connection) -> None:
+    async def _settle(self, connection: Connection) -> None:
         self._database_came()
         while True:
             await self._work.wait()
             self._work.clear()
-            written = await self._settler.flush(connection)
-            written += await self._receipts.flush(connection)
-            written += await self._inbound.flush(connection)
-            if written:
+            if await self._settler.flush(connection):
                 self._upkeep.events_written = True
-            if self._unwritten():
+            if self._settler.pending:
                 self._work.set()
-            else:
-                self._settled.set()
+            self._written.set()
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            if await self._receipts.flush(connection) + await self._inbound.flush(connection):
+                self._upkeep.events_written = True
+            if self._receipts.pending or self._inbound.pending:
+                self._arrived.set()
+            self._written.set()
 
     async def _control(self, connection: Connection) -> None:
         self._database_came()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.job import RELEASED, What, after_submit, closed
-from dispatcher.policy import Send, Stop, before_send
+from dispatcher.policy import CategoryRules, Send, Stop, before_send
 from gateway import (
     ShortMessage,
     Submission,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PRIORITY_FLAG = (3, 2, 0, 0, 0, 0)  # by lane, where the link does not fix it; SMPP v3.4 section 5.2.14, 0 is the lowest
+UNKNOWN = CategoryRules()  # of a category that the file no longer names, or not yet read
 REGISTERED_DELIVERY = {"all": 1, "failures": 2, "none": 0}  # SMPP v3.4 section 5.2.17
 
 
@@ -76,7 +77,7 @@ class Dispatcher:
         self._fence = fence
         self._clock = clock
         self._wake_claimer = wake_claimer
-        self.max_parts: dict[str, int] = {}  # by category, as the database says
+        self.categories: dict[str, CategoryRules] = {}  # as the database says; upkeep reads them
 
     # ------------------------------------------------------------------ the way out
 
@@ -85,7 +86,7 @@ class Dispatcher:
         now = self._clock()
         outgoing: dict[str, list[Submission]] = {}
         for job in jobs:
-            match before_send(job, now):
+            match before_send(job, self.categories.get(job.category, UNKNOWN), now):
                 case Send():
                     if (submission := self._submission(job)) is not None:
                         outgoing.setdefault(job.link, []).append(submission)
@@ -115,7 +116,7 @@ class Dispatcher:
         except UnencodableText:
             self._settler.put(job, closed(job, "failed", "UNENCODABLE"))
             return None
-        if len(segments) > self.max_parts.get(job.category, 255):
+        if len(segments) > self.categories.get(job.category, UNKNOWN).max_parts:
             self._settler.put(job, closed(job, "failed", "TOO_MANY_PARTS"))
             return None
         job.parts = len(segments)

@@ -29,6 +29,14 @@ class Stop:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class CategoryRules:
+    """What the journey asks of a category, as the database has it."""
+
+    max_parts: int = 255
+    stop_applies: bool = True  # a STOP blocks it
+
+
 Decision = Send | Stop
 
 SEND = Send()
@@ -36,10 +44,10 @@ EXPIRED = Stop("expired", "EXPIRED")
 SUPPRESSED = Stop("blocked", "SUPPRESSED")
 
 
-def before_send(job: Job, now: float) -> Decision:
+def before_send(job: Job, rules: CategoryRules, now: float) -> Decision:
     """Decide about one claimed job; ``now`` is monotonic."""
     if job.expires_at - now < LEAST_LIFE_S:
         return EXPIRED
-    if job.suppressed:
+    if job.suppressed and rules.stop_applies:
         return SUPPRESSED
     return SEND

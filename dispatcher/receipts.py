@@ -4,7 +4,8 @@ A receipt is matched by its link's account and message id. First by the id exact
 What that leaves goes the slow way: every reading of the id (hex, decimal, without zeros), the exact one first, and the
 job's destination against the receipt's addresses, which carriers swap or leave out. Two candidates are none: nothing
 is guessed. What nobody can match is parked, in the table and in memory: a receipt may be earlier than its own
-submit_sm_resp. The deliver_sm_resp goes out after the commit; when the database is away it says 0x64, and the SMSC
+submit_sm_resp. One whose answer was read but is not yet committed waits for that commit, unanswered. The
+deliver_sm_resp goes out after the commit; when the database is away it says 0x64, and the SMSC
 keeps the receipt.
 
 States only rise: unknown < undelivered < delivered. A repetition changes nothing but a counter.
@@ -27,6 +28,7 @@ from gateway import DeliveryState, Receipt, id_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
@@ -41,6 +43,7 @@ TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the a
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
 RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
 STATE = {rank: state.value for state, rank in RANK.items()}
+AMBIGUOUS = "TC300"  # SQLSTATE of apply_receipts
 OK = 0x00
 TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 
@@ -89,14 +92,6 @@ def pick(item: Item, candidates: Sequence[Record]) -> Record | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-class _Ambiguous(Exception):
-    """A receipt raised more than one segment: undo, and look closer at these."""
-
-    def __init__(self, numbers: set[int]) -> None:
-        self.numbers = numbers
-        super().__init__(len(numbers))
-
-
 class ReceiptDesk:
     """Receipts that wait for the next flush, and those that wait for their segment."""
 
@@ -109,6 +104,7 @@ class ReceiptDesk:
         metrics: DispatcherMetrics,
         clock: Callable[[], float],
         wake: Callable[[], None],
+        unsettled: AbstractSet[tuple[str, str]],
     ) -> None:
         self._links = links
         self._accounts = {
@@ -120,9 +116,10 @@ class ReceiptDesk:
         self._metrics = metrics
         self._clock = clock
         self._wake = wake
+        self._unsettled = unsettled  # link and message id of answers that were read and are not yet committed
         self._waiting: deque[Item] = deque()
+        self._early: dict[tuple[str, str], list[Item]] = {}  # unanswered until their segment's answer is committed
         self._parked: dict[tuple[str, str], Item] = {}  # by link and each form of the id
-        self._matched: list[int] = []
 
     @property
     def pending(self) -> int:
@@ -163,6 +160,9 @@ class ReceiptDesk:
 
     def accepted(self, link: str, message_id: str) -> None:
         """A segment with this id was committed: a receipt may have come before it."""
+        if self._early:
+            self._waiting.extend(self._early.pop((link, message_id), ()))
+            self._wake()
         if not self._parked:
             return
         for other in self.account_of(link):
@@ -175,11 +175,13 @@ class ReceiptDesk:
     def refuse(self) -> None:
         """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
         while self._waiting:
-            item = self._waiting.popleft()
-            if item.delivery is not None:
-                item.delivery.answer(TEMPORARY)
-            else:
-                self._park(item)
+            self._refuse(self._waiting.popleft())
+
+    def _refuse(self, item: Item) -> None:
+        if item.delivery is not None:
+            item.delivery.answer(TEMPORARY)
+        else:
+            self._park(item)
 
     async def flush(self, connection: Connection) -> int:
         """Write what waits, then answer it; returns how many.
@@ -188,20 +190,21 @@ class ReceiptDesk:
             StoreUnavailable: what waited was answered 0x64, and the SMSC sends it again.
 
         """
-        items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+        items: list[Item] = []
+        while self._waiting and len(items) < MOST_AT_ONCE:
+            item = self._waiting.popleft()
+            key = (item.link, item.message_id)
+            if key in self._unsettled:
+                self._early.setdefault(key, []).append(item)
+            else:
+                items.append(item)
         if not items:
             return 0
         try:
-            try:
-                await self._apply(connection, items, set())
-            except _Ambiguous as doubtful:
-                await self._apply(connection, items, doubtful.numbers)
+            await self._apply(connection, items)
         except StoreUnavailable:
             for item in items:
-                if item.delivery is not None:
-                    item.delivery.answer(TEMPORARY)
-                else:
-                    self._park(item)
+                self._refuse(item)
             raise
         for item in items:
             if item.delivery is not None:
@@ -209,7 +212,7 @@ class ReceiptDesk:
                 item.delivery = None
         return len(items)
 
-    async def _apply(self, connection: Connection, items: list[Item], doubtful: set[int]) -> None:
+    async def _apply(self, connection: Connection, items: list[Item]) -> None:
         best: dict[tuple[str, str], int] = {}
         repeated = []
         for n, item in enumerate(items):
@@ -220,37 +223,31 @@ class ReceiptDesk:
             if key in best:
                 repeated.append(items[best[key]])
             best[key] = n
-        exact = [n for n in best.values() if n not in doubtful and items[n].message_id]
-        targets = [(n, link, items[n].message_id) for n in exact for link in self.account_of(items[n].link)]
-        async with connection.transaction():
-            rows = await self._raise_states(connection, items, targets, self._age(items[n] for n in exact))
-            hits = {row["n"] for row in rows}
-            if len(hits) < len(rows):
-                raise _Ambiguous(_repeated(row["n"] for row in rows) | doubtful)
-            unmatched: list[Item] = []
-            left = [n for n in best.values() if n not in hits]
-            if left:
-                targets, again, unmatched = await self._look_closer(connection, items, left)
-                repeated += again
-                rows += await self._raise_states(connection, items, targets, self._horizon_s)
-            multipart = {row["job_id"] for row in rows if row["parts"] > 1}
-            told = await connection.fetch("tell_multipart", array(multipart), self._horizon_s) if multipart else []
-            fresh = [item for item in unmatched if not item.parked_id]
-            parked = await self._store_parked(connection, fresh)
-            found = [item.parked_id for item in items if item.parked_id and item not in unmatched]
-            if found:
-                await connection.fetch("receipts_matched", array(found))
-        for item, parked_id in zip(fresh, parked, strict=True):
-            item.parked_id, item.parked_at = parked_id, self._clock()
-        for item in unmatched:
-            self._park(item)
+        named = [n for n in best.values() if items[n].message_id]
+        try:
+            exact = [(n, link, items[n].message_id) for n in named for link in self.account_of(items[n].link)]
+            rows = await self._raise_states(connection, items, exact, self._age(items[n] for n in named))
+        except StoreUnavailable as error:
+            if error.sqlstate != AMBIGUOUS:
+                raise
+            rows = []  # one of them fits two segments: look closer at all
+        hits = {row["n"] for row in rows}
+        left = [n for n in best.values() if n not in hits]
+        found = [items[n].parked_id for n in hits if n is not None and items[n].parked_id]
+        if left:
+            targets, again, unmatched = await self._look_closer(connection, items, left)
+            repeated += again
+            rows += await self._raise_states(connection, items, targets, self._horizon_s)
+            await self._park_all(connection, unmatched)
+            found += [items[n].parked_id for n in left if items[n].parked_id and items[n] not in unmatched]
+        if found:
+            await connection.fetch("receipts_matched", array(found))
         for row in rows:
-            self._metrics.count_receipt(row["link"], STATE[row["receipt_state"]])
-            self._metrics.observe_receipt(row["category"], row["link"], max(0.0, row["age"]))
+            if row["n"] is not None:
+                self._metrics.count_receipt(row["link"], STATE[row["rank"]])
+                self._metrics.observe_receipt(row["category"], row["link"], max(0.0, row["age"]))
             if row["parts"] == 1:
-                self._metrics.count_job(row["category"], STATE[row["receipt_state"]])
-        for row in told:
-            self._metrics.count_job(row["category"], STATE[row["rank"]])
+                self._metrics.count_job(row["category"], STATE[row["rank"]])
         for item in repeated:
             self._metrics.count_receipt(item.link, "repeated")
 
@@ -269,6 +266,7 @@ class ReceiptDesk:
             texts([items[n].addresses[0] for n, _, _ in targets]),
             texts([items[n].addresses[1] for n, _, _ in targets]),
             age_s,
+            self._horizon_s,
         )
 
     async def _look_closer(
@@ -306,21 +304,25 @@ class ReceiptDesk:
                 targets.append((n, chosen["link"], chosen["message_id"]))
         return targets, repeated, unmatched
 
-    async def _store_parked(self, connection: Connection, fresh: list[Item]) -> list[int]:
-        if not fresh:
-            return []
-        rows = await connection.fetch(
-            "park_receipts",
-            texts([item.link for item in fresh]),
-            texts([item.message_id for item in fresh]),
-            texts([texts(item.forms) for item in fresh]),
-            array([item.rank for item in fresh]),
-            texts([item.error for item in fresh]),
-            texts([item.source for item in fresh]),
-            texts([item.destination for item in fresh]),
-            texts([item.submitted_on for item in fresh]),
-        )
-        return sorted(row["id"] for row in rows)
+    async def _park_all(self, connection: Connection, unmatched: list[Item]) -> None:
+        """Keep what nobody can match, in the table and in memory."""
+        fresh = [item for item in unmatched if not item.parked_id]
+        if fresh:
+            rows = await connection.fetch(
+                "park_receipts",
+                texts([item.link for item in fresh]),
+                texts([item.message_id for item in fresh]),
+                texts([texts(item.forms) for item in fresh]),
+                array([item.rank for item in fresh]),
+                texts([item.error for item in fresh]),
+                texts([item.source for item in fresh]),
+                texts([item.destination for item in fresh]),
+                texts([item.submitted_on for item in fresh]),
+            )
+            for item, parked_id in zip(fresh, sorted(row["id"] for row in rows), strict=True):
+                item.parked_id, item.parked_at = parked_id, self._clock()
+        for item in unmatched:
+            self._park(item)
 
     def _age(self, items: Iterable[Item]) -> float:
         """How far back the segments can lie by the receipts' own dates: fewer partitions to probe."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MOST_AT_ONCE = 1_000  # jobs a flush: about 15 ms of Postgres
+MOST_AT_ONCE = 500  # jobs a flush: about 15 ms of Postgres
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +53,7 @@ class Settler:
         metrics: DispatcherMetrics,
         clock: Callable[[], float],
         wake: Callable[[], None],
+        unsettled: set[tuple[str, str]],
         accepted: Callable[[str, str], None],
     ) -> None:
         self._epochs = epochs
@@ -61,12 +62,14 @@ class Settler:
         self._metrics = metrics
         self._clock = clock
         self._wake = wake
+        self._unsettled = unsettled  # link and message id of accepted answers not yet committed
         self._accepted = accepted  # told (link, message_id) once it is committed: an early receipt may wait for it
         self._waiting: dict[Job, None] = {}
         self._flushing: frozenset[Job] = frozenset()
         self._flushed = asyncio.Event()
         self._late: list[Late] = []
         self._batches: list[int] = []  # journals that are over
+        self._unsure: set[Job] = set()  # of a flush that failed: its commit may have taken place
 
     @property
     def pending(self) -> int:
@@ -76,6 +79,8 @@ class Settler:
     def put(self, job: Job, outcome: Outcome) -> None:
         """Settle the job with the next flush."""
         job.outcome = outcome
+        for answer in job.answers:
+            self._unsettled.add((job.link, answer.message_id))
         self._waiting[job] = None
         self._wake()
 
@@ -115,6 +120,8 @@ class Settler:
             StoreUnavailable: nothing is lost; the same jobs wait for the next flush.
 
         """
+        if self._unsure:
+            await self._drop_written(connection)
         jobs = list(self._waiting)[:MOST_AT_ONCE]
         for job in jobs:
             del self._waiting[job]
@@ -175,6 +182,10 @@ class Settler:
         )
         return {row[0] for row in rows}
 
+    def _committed(self, link: str, answer: Accepted) -> None:
+        self._unsettled.discard((link, answer.message_id))
+        self._accepted(link, answer.message_id)
+
     def _put_back(self, settling: list[tuple[Job, Outcome, list[Accepted]]]) -> None:
         """A failed flush waits again, ahead of what came meanwhile; a newer outcome of the same job stands."""
         again: dict[Job, None] = {}
@@ -183,7 +194,22 @@ class Settler:
             if outcome.what is not What.KEEP:
                 job.batch.outstanding += 1
             again[job] = None
+            if answers:
+                self._unsure.add(job)
         self._waiting = again | self._waiting
+
+    async def _drop_written(self, connection: Connection) -> None:
+        """Drop answers that stand in the database: a second row of a part would make its receipt ambiguous."""
+        rows = await connection.fetch("parts_sent", array(job.id for job in self._unsure))
+        written = {(row["job_id"], row["part"], row["message_id"]) for row in rows}
+        for job in self._unsure:
+            answers, job.answers = job.answers, []
+            for answer in answers:
+                if (job.id, answer.part, answer.message_id.replace("\x00", "\ufffd")) in written:
+                    self._accepted(job.link, answer.message_id)
+                else:
+                    job.answers.append(answer)
+        self._unsure.clear()
 
     def _settled(self, settling: list[tuple[Job, Outcome, list[Accepted]]], written: set[int]) -> None:
         ended = []
@@ -192,7 +218,7 @@ class Settler:
                 self._fenced(job, outcome, answers)
                 continue
             for answer in answers:
-                self._accepted(job.link, answer.message_id)
+                self._committed(job.link, answer)
             if outcome.what is What.KEEP:
                 continue
             job.settled = outcome
@@ -219,8 +245,7 @@ class Settler:
         log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
 
     async def _flush_late(self, connection: Connection) -> None:
-        while self._late:
-            late = self._late[0]
+        for late in [late for late in self._late if late.job not in self._waiting]:  # the job's own outcome goes first
             job: Job = late.job
             answer: Accepted = late.answer
             row = await connection.fetchrow(
@@ -239,10 +264,10 @@ class Settler:
                 self._clock() - answer.written_at,
                 late.accepted,
             )
-            self._late.pop(0)
+            self._late.remove(late)
             outcome = row["outcome"] if row else None
             if late.accepted:
-                self._accepted(job.link, answer.message_id)
+                self._committed(job.link, answer)
             if outcome == "fenced":
                 self._metrics.count_fenced(job.link)
             log.info("late_answer_settled", link=job.link, job_id=job.id, outcome=outcome or "ignored")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.policy import CategoryRules
 from dispatcher.store import array, texts
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Upkeep:
         claimer: Claimer,
         receipts: ReceiptDesk,
         metrics: DispatcherMetrics,
-        max_parts: dict[str, int],
+        categories: dict[str, CategoryRules],
         longest_s: float,
         wake_claimer: Callable[[], None],
         clock: Callable[[], float],
@@ -50,7 +51,7 @@ class Upkeep:
         self._claimer = claimer
         self._receipts = receipts
         self._metrics = metrics
-        self._max_parts = max_parts
+        self._categories = categories
         self._longest_s = longest_s  # the longest time to live of a category
         self._wake_claimer = wake_claimer
         self._clock = clock
@@ -111,7 +112,7 @@ class Upkeep:
 
     async def _read_categories(self, connection: Connection) -> None:
         for row in await connection.fetch("categories"):
-            self._max_parts[row["name"]] = row["max_parts"]
+            self._categories[row["name"]] = CategoryRules(row["max_parts"], row["stop_applies"])
 
     async def _expire_urgent(self, connection: Connection) -> None:
         for link in list(self._epochs):

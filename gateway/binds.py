@@ -189,7 +189,7 @@ class Binds:
             sock = await connect(
                 host, settings.port, local_address=settings.local_address, timeout_s=settings.bind_timeout_s
             )
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be a name at all
             self._host_index += 1
             log.warning("connect_failed", link=settings.name, host=host, error=type(error).__name__)
             return End("connect_failed")

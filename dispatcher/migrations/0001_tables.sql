@@ -181,7 +181,6 @@ create table tocsin.sent (
     message_id      text,                               -- null: doubt that ended without an answer
     command_status  bigint not null default 0,
     receipt_state   smallint check (receipt_state in (20, 30, 40)),   -- unknown, undelivered, delivered; null: awaited
-    receipt_before  smallint,                           -- what receipt_state was before its last rise
     receipt_error   text,
     receipt_at      timestamptz
 ) partition by range (submitted_at);
@@ -271,7 +270,10 @@ create table tocsin.event_log (
     app      text not null,
     type     text not null,
     subject  text not null,
-    data     jsonb not null
+    client_ref  text,                                   -- the view `event` builds its data of these four: at the
+    category    text,                                   -- reading, since building jsonb cost more than the whole insert
+    reason      text,
+    detail      jsonb
 ) partition by range (at);
 create index on tocsin.event_log (seq);
 

@@ -33,7 +33,10 @@ begin
 end $$;
 
 create view tocsin.event with (security_barrier) as
-    select seq, type, subject, data, at from tocsin.event_log
+    select seq, type, subject,
+           jsonb_strip_nulls(jsonb_build_object('client_ref', client_ref, 'category', category, 'reason', reason))
+               || coalesce(detail, '{}') as data, at
+    from tocsin.event_log
     where xid < pg_snapshot_xmin(pg_current_snapshot())
       and (app = session_user or (select tocsin.sees_all()));
 
@@ -123,8 +126,35 @@ exception when data_exception then
     return null;
 end $$;
 
--- What became of one item; key and request_hash are set while the outcome hangs on an earlier use of the key.
-create type tocsin.admission as (item int, job_id bigint, outcome text, reason text, key text, request_hash bytea);
+-- One of an object's keys, fit for an error text.
+create function tocsin.some_key(object jsonb) returns text
+language sql immutable strict as $$ select quote_ident(left(min(k), 40)) from jsonb_object_keys(object) k $$;
+
+-- What is wrong with the options of a request; null: nothing.
+create function tocsin.wrong_option(options jsonb) returns text
+language plpgsql immutable strict as $$
+declare
+    others constant jsonb := case jsonb_typeof(options) when 'object' then options - array['cancel_group', 'tz', 'priority_flag', 'expect'] end;
+begin
+    return case
+        when others is null then 'options: not an object'
+        when others <> '{}' then 'options: unknown option ' || tocsin.some_key(others)
+        when options -> 'priority_flag' not in ('0', '1', '2', '3') then 'options: priority_flag is 0 to 3'
+        when jsonb_typeof(options -> 'cancel_group') <> 'string' or length(options ->> 'cancel_group') not between 1 and 200
+            then 'options: cancel_group is a text of 1 to 200 characters'
+        when jsonb_typeof(options -> 'tz') <> 'string' then 'options: tz is a text'
+    end;
+end $$;
+
+-- The job of an earlier request with this key, when it was the same request. Volatile: a call has a snapshot of its own,
+-- which sees the keys that another transaction has committed meanwhile.
+create function tocsin.same_request(of_key text, hash bytea) returns bigint
+language plpgsql volatile as $$
+begin
+    return (select i.job_id from tocsin.idempotency i where i.app = session_user and i.key = of_key and i.request_hash = hash);
+end $$;
+
+create type tocsin.admission as (item int, job_id bigint, outcome text, reason text);
 
 -- The one place where a request becomes a row. Set-based: `jobs` is an array of objects with enqueue's
 -- argument names. A bad item is an `invalid` outcome whose reason starts with the field's name; a null
@@ -133,29 +163,52 @@ create type tocsin.admission as (item int, job_id bigint, outcome text, reason t
 -- The transaction's xid is assigned before the first id is drawn, so that a claim which saw a later id
 -- knows from its snapshot whether this transaction can still bring an earlier one.
 -- Settings come with the callers, both of which pin the same ones.
-create function tocsin.admit(jobs jsonb) returns tocsin.admission[]
+create function tocsin.admit(jobs jsonb) returns setof tocsin.admission
 language plpgsql volatile as $$
 declare
-    app     constant text := session_user;
-    fields  constant text[] := array['recipient', 'body', 'category', 'sender', 'idempotency_key', 'not_before',
-                                     'expires_at', 'flash', 'client_ref', 'options'];
-    known   constant text[] := array['cancel_group', 'tz', 'priority_flag', 'expect'];
-    admitted tocsin.admission[];
-    others   tocsin.deferred[];                          -- rows that do not go to ready: deferred and blocked ones
-    urgent   text[];                                     -- links with new rows of lane 0
-    seen     boolean;                                    -- a key was there before
-    link     text;
+    app    constant text := session_user;
+    fields constant text[] := array['recipient', 'body', 'category', 'sender', 'idempotency_key', 'not_before',
+                                    'expires_at', 'flash', 'client_ref', 'options'];
 begin
     perform pg_current_xact_id();
-    with asked as materialized (
-        select n::int as item, e, ltrim(e ->> 'recipient', '+') as recipient, e ->> 'body' as body,
-               coalesce(e ->> 'category', 'transactional') as category, coalesce(e ->> 'sender', '') as sender,
-               e ->> 'idempotency_key' as key, tocsin.to_instant(e ->> 'not_before') as not_before,
-               tocsin.to_instant(e ->> 'expires_at') as expires_at, coalesce(e -> 'flash' = 'true', false) as flash,
-               e ->> 'client_ref' as client_ref, nullif(nullif(e -> 'options', '{}'), 'null') as options,
-               coalesce(left(ltrim(e ->> 'recipient', '+'), (select max(length(r.prefix)) from tocsin.route r)), '') as lead,
-               nextval('tocsin.job_id') as job_id        -- here, where the items still stand in order
-        from jsonb_array_elements(jobs) with ordinality a (e, n)
+    return query
+    with asked as materialized (                         -- and what is wrong with the item, whatever the configuration
+        select a.item, a.category, a.sender,
+               coalesce(left(recipient, (select max(length(r.prefix)) from tocsin.route r)), '') as lead,
+               a.recipient, a.body, a.key, a.not_before, a.expires_at, a.client_ref, a.options,
+               coalesce(e -> 'flash' = 'true', false) as flash,
+               nextval('tocsin.job_id') as job_id,       -- here, where the items still stand in order
+               case
+                   when jsonb_typeof(e) <> 'object' then 'item: not an object'
+                   when e - fields <> '{}' then 'item: unknown field ' || tocsin.some_key(e - fields)
+                   when recipient is not null and jsonb_typeof(e -> 'recipient') <> 'string' then 'recipient: not a text'
+                   when body is not null and jsonb_typeof(e -> 'body') <> 'string' then 'body: not a text'
+                   when jsonb_typeof(e -> 'category') not in ('string', 'null') then 'category: not a text'
+                   when sender <> '' and jsonb_typeof(e -> 'sender') <> 'string' then 'sender: not a text'
+                   when key is not null and jsonb_typeof(e -> 'idempotency_key') <> 'string' then 'idempotency_key: not a text'
+                   when client_ref is not null and jsonb_typeof(e -> 'client_ref') <> 'string' then 'client_ref: not a text'
+                   when recipient is null then 'recipient: missing'
+                   when recipient ~ '[^0-9]' or length(recipient) not between 7 and 15 or starts_with(recipient, '0')
+                        or length(e ->> 'recipient') > length(recipient) + 1 then 'recipient: not an E.164 number'
+                   when body is null then 'body: missing'
+                   when body = '' then 'body: empty'
+                   when e ->> 'sender' = '' then 'sender: empty'
+                   when length(key) not between 1 and 200 then 'idempotency_key: 1 to 200 characters'
+                   when length(client_ref) > 200 then 'client_ref: at most 200 characters'
+                   when not_before is null and e ->> 'not_before' is not null or jsonb_typeof(e -> 'not_before') not in ('string', 'null')
+                       then 'not_before: not an instant'
+                   when expires_at is null and e ->> 'expires_at' is not null or jsonb_typeof(e -> 'expires_at') not in ('string', 'null')
+                       then 'expires_at: not an instant'
+                   when jsonb_typeof(e -> 'flash') not in ('boolean', 'null') then 'flash: neither true nor false'
+                   else tocsin.wrong_option(options)
+               end as malformed
+        from (select n::int as item, e, ltrim(e ->> 'recipient', '+') as recipient, e ->> 'body' as body,
+                     coalesce(e ->> 'category', 'transactional') as category, coalesce(e ->> 'sender', '') as sender,
+                     e ->> 'idempotency_key' as key, tocsin.to_instant(e ->> 'not_before') as not_before,
+                     tocsin.to_instant(e ->> 'expires_at') as expires_at, e ->> 'client_ref' as client_ref,
+                     nullif(nullif(e -> 'options', '{}'), 'null') as options
+              from jsonb_array_elements(jobs) with ordinality a (e, n)
+              offset 0) a                                -- offset 0, here and below: read once, use twice
     ), offer as materialized (                           -- what the configuration says; few differ within a batch
         select a.category, a.sender, a.lead, c.lane, c.flash as may_flash, c.max_parts, c.time_to_live, s.address,
                l.name as link, coalesce(l.alphabet, 'gsm7') as alphabet, coalesce(l.concatenation, 'udh8') as concatenation
@@ -171,46 +224,14 @@ begin
                            join tocsin.link l on l.name = u.name and l.enabled
                            where s.links is null or l.name = any (s.links)
                            order by u.n limit 1) l on true
-    ), read as (                                         -- what is wrong with the item itself, whatever the configuration
-        select a.*,
-               case
-                   when jsonb_typeof(e) <> 'object' then 'item: not an object'
-                   when e - fields <> '{}'
-                       then 'item: unknown field ' || quote_ident(left((select min(k) from jsonb_object_keys(e - fields) k), 40))
-                   when e - array['flash', 'options'] @? '$.* ? (@.type() != "string" && @.type() != "null")'
-                       then (select min(k) from jsonb_each(e - array['flash', 'options']) m (k, v)
-                             where jsonb_typeof(v) not in ('string', 'null')) || ': not a text'
-                   when recipient is null then 'recipient: missing'
-                   when recipient ~ '[^0-9]' or length(recipient) not between 7 and 15 or starts_with(recipient, '0')
-                        or length(e ->> 'recipient') > length(recipient) + 1 then 'recipient: not an E.164 number'
-                   when body is null then 'body: missing'
-                   when body = '' then 'body: empty'
-                   when e ->> 'sender' = '' then 'sender: empty'
-                   when length(key) not between 1 and 200 then 'idempotency_key: 1 to 200 characters'
-                   when length(client_ref) > 200 then 'client_ref: at most 200 characters'
-                   when not_before is null and e ->> 'not_before' is not null then 'not_before: not an instant'
-                   when expires_at is null and e ->> 'expires_at' is not null then 'expires_at: not an instant'
-                   when jsonb_typeof(e -> 'flash') not in ('boolean', 'null') then 'flash: neither true nor false'
-                   when jsonb_typeof(options) <> 'object' then 'options: not an object'
-                   when options - known <> '{}'
-                       then 'options: unknown option ' || quote_ident(left((select min(k) from jsonb_object_keys(options - known) k), 40))
-                   when options -> 'priority_flag' not in ('0', '1', '2', '3') then 'options: priority_flag is 0 to 3'
-                   when jsonb_typeof(options -> 'cancel_group') <> 'string'
-                        or length(options ->> 'cancel_group') not between 1 and 200
-                       then 'options: cancel_group is a text of 1 to 200 characters'
-                   when jsonb_typeof(options -> 'tz') <> 'string' then 'options: tz is a text'
-               end as malformed
-        from asked a offset 0                            -- here and below: judge once, use twice
     ), weighed as (
-        select r.item, r.job_id, r.recipient, r.body, category, sender, r.key, r.not_before, r.expires_at, r.flash, r.client_ref,
-               r.options, r.malformed, o.lane, o.may_flash, o.max_parts, o.address, o.link,
-               coalesce(r.expires_at, greatest(r.not_before, now()) + o.time_to_live) as ends_at,
-               case when r.malformed is null then tocsin.count_parts(r.body, o.alphabet, o.concatenation) end as parts
-        from read r join offer o using (category, sender, lead) offset 0
+        select a.*, o.lane, o.may_flash, o.max_parts, o.address, o.link,
+               coalesce(a.expires_at, greatest(a.not_before, now()) + o.time_to_live) as ends_at,
+               case when a.malformed is null then tocsin.count_parts(a.body, o.alphabet, o.concatenation) end as parts
+        from asked a join offer o on (a.category, a.sender, a.lead) = (o.category, o.sender, o.lead) offset 0
     ), judged as materialized (
-        select w.*,
+        select w.item, w.job_id, w.key, w.malformed,
                case
-                   when malformed is not null then malformed
                    when lane is null then 'category: unknown'
                    when address is null and sender = '' then 'sender: none allows this category'
                    when address is null then 'sender: unknown, or not for this category'
@@ -218,78 +239,62 @@ begin
                    when ends_at <= now() then 'expires_at: in the past'
                    when ends_at <= not_before then 'expires_at: not after not_before'
                    when parts > max_parts then 'body: more parts than the category allows'
-               end as problem,
+               end as refused,
+               greatest(w.not_before, now()) as due_at, w.ends_at, w.lane, w.link, w.client_ref, w.recipient, w.address, w.body,
+               w.category, w.flash, w.options, w.parts,
                case when key is not null and malformed is null then
                    sha256(convert_to(jsonb_build_array(recipient, body, category, sender, extract(epoch from not_before),
                                                        extract(epoch from expires_at), flash, options)::text, 'UTF8')) end as request_hash
         from weighed w
     ), fresh as (
         insert into tocsin.idempotency (app, key, request_hash, job_id, at)
-        select distinct on (key) app, key, request_hash, j.job_id, now()
-        from judged j where key is not null and problem is null order by key, item
+        select distinct on (j.key) app, j.key, j.request_hash, j.job_id, now()
+        from judged j where j.key is not null and malformed is null and refused is null order by j.key, j.item
         on conflict do nothing
         returning idempotency.job_id
     ), decided as not materialized (
         select j.*,
-               case when malformed is not null or problem is not null and key is null then 'invalid'
-                    when key is not null and (problem is not null or job_id not in (select f.job_id from fresh f)) then 'seen'
+               case when malformed is not null or refused is not null and j.key is null then 'invalid'
+                    when j.key is not null and (refused is not null or j.job_id not in (select f.job_id from fresh f)) then 'seen'
                     when j.link is null then 'blocked'
-                    when not_before > now() then 'deferred'
+                    when due_at > now() then 'deferred'
                     else 'queued' end as outcome
         from judged j
     ), into_ready as (
         insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options,
                                   enqueued_at, due_at, expires_at, cancel_group, parts)
-        select d.link, lane, job_id, app, client_ref, recipient, address, body, category, flash, options,
-               now(), now(), ends_at, options ->> 'cancel_group', parts
-        from decided d where outcome = 'queued'
-    )
-    select array_agg(row(item, case when outcome <> 'invalid' then job_id end, outcome,
-                         case outcome when 'blocked' then 'NO_ROUTE' else problem end,
-                         case outcome when 'seen' then key end, case outcome when 'seen' then request_hash end)::tocsin.admission),
-           array_agg(row(greatest(not_before, now()), job_id, d.link, lane, app, client_ref, recipient, address, body, category,
-                         flash, options, now(), ends_at, options ->> 'cancel_group', 0, 0, parts, null, null,
-                         case outcome when 'deferred' then 'SCHEDULED' else 'NO_ROUTE' end)::tocsin.deferred)
-               filter (where outcome in ('deferred', 'blocked')),
-           array_agg(distinct d.link) filter (where outcome = 'queued' and lane = 0),
-           coalesce(bool_or(outcome = 'seen'), false)
-    into admitted, others, urgent, seen from decided d;
-
-    if seen then
-        -- a new statement, hence a new snapshot: it sees the keys that another transaction has committed meanwhile
-        select array_agg(case when a.outcome <> 'seen' then a
-                              when i.request_hash = a.request_hash then row(a.item, i.job_id, 'duplicate', null, null, null)::tocsin.admission
-                              when a.reason is not null then row(a.item, null, 'invalid', a.reason, null, null)::tocsin.admission
-                              else row(a.item, null, 'conflict', 'idempotency_key: was used with another request', null, null)::tocsin.admission
-                         end)
-        into admitted
-        from unnest(admitted) a
-        left join lateral (select k.job_id, k.request_hash from tocsin.idempotency k where k.app = session_user and k.key = a.key
-                           limit 1) i on true;           -- limit: one probe an item, never a join over all keys
-    end if;
-
-    if others is not null then
-        insert into tocsin.deferred select o.* from unnest(others) o where o.reason = 'SCHEDULED';
-
+        select d.link, lane, d.job_id, app, client_ref, recipient, address, body, category, flash, options,
+               now(), due_at, ends_at, options ->> 'cancel_group', parts
+        from decided d where d.outcome = 'queued'
+    ), into_deferred as (
+        insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
+                                     enqueued_at, expires_at, cancel_group, parts, reason)
+        select due_at, d.job_id, d.link, lane, app, client_ref, recipient, address, body, category, flash, options,
+               now(), ends_at, options ->> 'cancel_group', parts, 'SCHEDULED'
+        from decided d where d.outcome = 'deferred'
+    ), into_closed as (
         insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason,
                                    parts, attempt, enqueued_at)
-        select now(), o.id, o.app, o.client_ref, o.recipient, o.sender, o.category, o.lane, o.link, 'blocked', o.reason,
-               o.parts, 0, now()
-        from unnest(others) o where o.reason <> 'SCHEDULED';
-
-        insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
-        select now(), b.base + row_number() over (order by o.id) - 1, pg_current_xact_id(), o.app, 'job.blocked', o.id::text,
-               jsonb_build_object('client_ref', o.client_ref, 'category', o.category, 'reason', o.reason)
-        from (select tocsin.event_seq(count(*)) as base from unnest(others) o where o.reason <> 'SCHEDULED' having count(*) > 0) b,
-             unnest(others) o where o.reason <> 'SCHEDULED';
-    end if;
-
-    if urgent is not null then
-        foreach link in array urgent loop
-            perform pg_notify('tocsin_ready', link);
-        end loop;
-    end if;
-    return admitted;
+        select now(), d.job_id, app, client_ref, recipient, address, category, lane, d.link, 'blocked', 'NO_ROUTE', parts, 0, now()
+        from decided d where d.outcome = 'blocked'
+    ), into_events as (
+        insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
+        select now(), b.base + row_number() over (order by d.item) - 1, pg_current_xact_id(), app, 'job.blocked', d.job_id::text,
+               client_ref, category, 'NO_ROUTE'
+        from (select tocsin.event_seq(count(*)) as base from decided d where d.outcome = 'blocked' having count(*) > 0) b, decided d
+        where d.outcome = 'blocked'
+    )
+    select a.item, case when a.outcome in ('queued', 'deferred', 'blocked') then a.job_id else earlier end,
+           case when a.outcome <> 'seen' then a.outcome when earlier is not null then 'duplicate'
+                when refused is not null then 'invalid' else 'conflict' end,
+           case when a.outcome = 'blocked' then 'NO_ROUTE' when earlier is not null then null
+                when a.outcome = 'seen' and refused is null then 'idempotency_key: was used with another request'
+                else coalesce(malformed, refused) end
+    from (select d.item, d.job_id, d.outcome, malformed, refused,
+                 case when d.outcome = 'seen' then tocsin.same_request(d.key, d.request_hash) end as earlier,
+                 -- equal notifications of a transaction are sent once
+                 case when d.outcome = 'queued' and lane = 0 then pg_notify('tocsin_ready', d.link) end as notified
+          from decided d offset 0) a;
 end $$;
 
 create function tocsin.enqueue(recipient text, body text, category text default 'transactional', sender text default null,
@@ -298,13 +303,14 @@ create function tocsin.enqueue(recipient text, body text, category text default 
                                client_ref text default null, options jsonb default '{}')
     returns table (job_id bigint, outcome text, reason text)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '2s' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
     a tocsin.admission;
 begin
-    a := (tocsin.admit(jsonb_build_array(jsonb_build_object(
+    select * into a from tocsin.admit(jsonb_build_array(jsonb_build_object(
         'recipient', recipient, 'body', body, 'category', category, 'sender', sender, 'idempotency_key', idempotency_key,
-        'not_before', not_before, 'expires_at', expires_at, 'flash', flash, 'client_ref', client_ref, 'options', options))))[1];
+        'not_before', not_before, 'expires_at', expires_at, 'flash', flash, 'client_ref', client_ref, 'options', options)));
     if a.outcome = 'invalid' then
         raise exception '%', a.reason using errcode = 'TC400', column = split_part(a.reason, ':', 1);
     elsif a.outcome = 'conflict' then
@@ -316,14 +322,15 @@ end $$;
 create function tocsin.enqueue_many(jobs jsonb)
     returns table (item int, job_id bigint, outcome text, reason text)
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '2s' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 begin
     if jobs is null or jsonb_typeof(jobs) <> 'array' then
         raise exception 'jobs: not an array' using errcode = 'TC400', column = 'jobs';
     elsif jsonb_array_length(jobs) > 10000 then
         raise exception 'jobs: % items, at most 10000', jsonb_array_length(jobs) using errcode = 'TC400', column = 'jobs';
     end if;
-    return query select a.item, a.job_id, a.outcome, a.reason from unnest(tocsin.admit(jobs)) a;
+    return query select * from tocsin.admit(jobs);
 end $$;
 
 -- ---------------------------------------------------------------- cancel
@@ -368,7 +375,8 @@ end $$;
 
 create function tocsin.cancel(job_id bigint) returns text
 language plpgsql volatile security definer
-set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
     wanted constant bigint := job_id;
     everyone constant boolean := tocsin.sees_all();
@@ -415,15 +423,16 @@ end $$;
 -- One event of one job.
 create function tocsin.tell(app text, type text, job_id bigint, client_ref text, category text, reason text) returns void
 language sql volatile set search_path = pg_catalog, pg_temp as $$
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     values (now(), tocsin.event_seq(1), pg_current_xact_id(), app, type, job_id::text,
-            jsonb_build_object('client_ref', client_ref, 'category', category, 'reason', reason))
+            client_ref, category, reason)
 $$;
 
 -- ---------------------------------------------------------------- job_status
 
+-- without `set`, so that it is inlined: it is called once an event
 create function tocsin.state_name(rank int) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $$
+language sql immutable parallel safe as $$
     select case rank when 40 then 'delivered' when 30 then 'undelivered' when 20 then 'unknown' else 'submitted' end
 $$;
 
@@ -464,7 +473,8 @@ create view tocsin.job_status with (security_barrier) as
 
 -- The same for one job, by primary keys and indexes alone.
 create function tocsin.job_status(job_id bigint) returns setof tocsin.job_status
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off as $$
 declare
     wanted constant bigint := job_id;
     everyone constant boolean := tocsin.sees_all();

@@ -1,4 +1,4 @@
--- Late answers. Called by the daemon alone.
+-- Late answers, and receipts that fit two segments. Called by the daemon alone.
 
 -- An answer whose job is not in `ready`: it resolves doubt when the job is in `uncertain`, else an accepted one is
 -- kept in `sent` with the reason FENCED. Returns resolved, fenced, or null when there was nothing to keep.
@@ -45,6 +45,13 @@ begin
         return 'fenced';
     end if;
     return null;
+end $$;
+
+-- Undoes the statement that calls it: a receipt raised more than one segment, and nothing is guessed.
+create function tocsin.refuse_ambiguity() returns boolean
+language plpgsql volatile as $$
+begin
+    raise exception 'a receipt fits more than one segment' using errcode = 'TC300';
 end $$;
 
 revoke execute on all functions in schema tocsin from public;

@@ -31,9 +31,8 @@ with fence as materialized (
 select b.number, b.xid, p.link, p.lane, p.id, p.recipient, p.sender, p.body, p.category, p.flash, p.options, p.attempt, p.resends,
        p.parts, p.done::text, (extract(epoch from p.enqueued_at) * 1000000)::bigint as enqueued_us,
        extract(epoch from p.expires_at - now())::float8 as life_s, extract(epoch from now() - p.due_at)::float8 as waited_s,
-       c.stop = 'applies' and exists (select from tocsin.suppression s
-                                      where s.recipient = p.recipient and s.sender in (p.sender, '')) as suppressed
-from picked p cross join batch b left join tocsin.category c on c.name = p.category;
+       exists (select from tocsin.suppression s where s.recipient = p.recipient and s.sender in (p.sender, '')) as suppressed
+from picked p cross join batch b;
 
 -- name: probe
 -- Which ids stand in a range of a lane: finds rows whose transaction committed after a higher id was read.
@@ -45,5 +44,6 @@ select w.n, array(select r.id from tocsin.ready r
 from unnest($1::text::text[], $2::text::smallint[], $3::text::bigint[], $4::text::bigint[]) with ordinality w (link, lane, after, upto, n);
 
 -- name: release
--- Ends batches of the journal whose every id is settled or back in the queue. $1 batches.
-delete from tocsin.claim c where c.batch = any ($1::text::bigint[]);
+-- Ends batches of the journal whose every id is settled or back in the queue. $1 batches. Those of an epoch that has
+-- passed are left to the link's new owner.
+delete from tocsin.claim c using tocsin.link l where c.batch = any ($1::text::bigint[]) and l.name = c.link and l.epoch = c.epoch;

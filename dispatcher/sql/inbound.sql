@@ -11,7 +11,7 @@ with stored as (
     order by o.n
     returning inbound_id, link, class
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, detail)
     select now(), b.base + row_number() over (order by s.inbound_id) - 1, pg_current_xact_id(), '', 'inbound.received', s.inbound_id::text,
            jsonb_build_object('link', s.link, 'class', s.class)
     from (select tocsin.event_seq(count(*)) as base from stored having count(*) > 0) b, stored s

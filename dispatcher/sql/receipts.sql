@@ -1,11 +1,14 @@
 -- name: apply_receipts
--- Raises the state of segments that receipts name exactly. $1 n, $2 link, $3 message id, $4 state (20, 30, 40), $5 error,
--- $6 and $7 the last 8 digits of the receipt's two addresses ('' when absent), array literals in text; $8 oldest submitted_at, as age in seconds.
--- A receipt whose addresses are both other numbers than the job's raises nothing.
--- Locks: the rows of sent that it updates. Index: sent (link, message_id), partitions newer than $8.
+-- Raises the state of segments that receipts name exactly, and tells what rose: one event a job whose state did.
+-- $1 n, $2 link, $3 message id, $4 state (20, 30, 40), $5 error, $6 and $7 the last 8 digits of the receipt's two addresses
+-- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
+-- other parts of their jobs. A receipt whose addresses are both other numbers than the job's raises nothing.
+-- A receipt that fits two segments undoes it all: TC300.
+-- Returns a row a segment (n not null), and one for each job of several parts whose own state rose (n null).
+-- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
 with rise as (
     update tocsin.sent s
-    set receipt_before = s.receipt_state, receipt_state = o.state, receipt_error = nullif(o.error, ''), receipt_at = now()
+    set receipt_state = o.state, receipt_error = nullif(o.error, ''), receipt_at = now()
     from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::text[], $6::text::text[], $7::text::text[])
          o (n, link, message_id, state, error, one, other)
     where s.link = o.link and s.message_id = o.message_id
@@ -13,38 +16,37 @@ with rise as (
       and coalesce(s.receipt_state, 0) < o.state
       and (o.one = '' and o.other = '' or right(s.destination, 8) in (o.one, o.other)
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
-    returning o.n, s.job_id, s.parts, s.app, s.client_ref, s.category, s.link, s.receipt_state, s.receipt_error,
+    returning o.n, s.job_id, s.part, s.parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
               extract(epoch from now() - s.submitted_at)::float8 as age
-), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
-    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), r.app, 'job.' || tocsin.state_name(r.receipt_state),
-           r.job_id::text, jsonb_build_object('client_ref', r.client_ref, 'category', r.category, 'reason', r.receipt_error)
-    from (select tocsin.event_seq(count(*)) as base from rise where parts = 1 having count(*) > 0) b, rise r
-    where r.parts = 1
-)
-select n, job_id, parts, category, link, receipt_state, age from rise;
-
--- name: tell_multipart
--- Events of jobs of several parts, of which a part rose in this transaction: one when the job's own state rose.
--- $1 job ids, $2 oldest submitted_at, as age in seconds. Returns job_id, category and the new rank (20, 30, 40). Index: sent (job_id).
-with part as (
+), checked as (
+    select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
+), raised as materialized (
+    select job_id, part, rank, error from rise where parts > 1
+), part as (                                             -- this snapshot shows `sent` as it was before the rise
     select s.job_id, s.part, max(s.parts) as parts, max(s.app) as app, max(s.client_ref) as client_ref, max(s.category) as category,
-           max(s.receipt_error) as error, max(coalesce(s.receipt_state, 10)) as rank,
-           max(coalesce(case when s.receipt_at = now() then s.receipt_before else s.receipt_state end, 10)) as rank_before
-    from tocsin.sent s
-    where s.job_id = any ($1::text::bigint[]) and s.submitted_at > now() - make_interval(secs => $2::float8)
+           max(coalesce(r.error, s.receipt_error)) as error, max(coalesce(s.receipt_state, 10)) as rank_before,
+           max(greatest(coalesce(s.receipt_state, 10), coalesce(r.rank, 10))) as rank
+    from (select distinct job_id from raised) j
+    join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $9::float8)
+    left join raised r on r.job_id = s.job_id and r.part = s.part
     group by s.job_id, s.part
-), job as (
-    select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category, max(error) as error, min(rank)::int as rank
+), job as (                                              -- the worst of its parts, once each has an end
+    select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category, max(error) as error, min(rank) as rank
     from part group by job_id
     having count(*) = max(parts) and min(rank) > 10 and min(rank) > min(rank_before)
+), told as (
+    select job_id, app, client_ref, category, error, rank from rise where parts = 1
+    union all
+    select job_id, app, client_ref, category, error, rank from job
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
-    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), j.app, 'job.' || tocsin.state_name(j.rank), j.job_id::text,
-           jsonb_build_object('client_ref', j.client_ref, 'category', j.category, 'reason', j.error)
-    from (select tocsin.event_seq(count(*)) as base from job having count(*) > 0) b, job j
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, 'job.' || tocsin.state_name(t.rank), t.job_id::text,
+           t.client_ref, t.category, t.error
+    from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
-select job_id, category, rank from job;
+select n, parts, category, link, rank, age from rise where (select ambiguous from checked) is null
+union all
+select null, 1, category, null, rank, 0 from job;
 
 -- name: find_receipts
 -- Candidates for receipts that no segment answered to exactly. $1 n, $2 link, $3 form of the id, $4 rank of the form (0 is exact),

@@ -8,7 +8,7 @@
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
 -- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
 with fence as materialized (
-    select e.n, l.name, l.receipts
+    select e.n, l.name, l.epoch, l.receipts
     from unnest($1::text::text[], $2::text::bigint[]) with ordinality e (name, epoch, n)
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
     for key share of l
@@ -42,11 +42,13 @@ with fence as materialized (
     select now() - make_interval(secs => p.age), a.id, p.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
            a.client_ref, a.enqueued_at, a.app, p.message_id
     from accepted a, unnest(a.answered::smallint[], a.message_ids::text[], a.ages::float8[]) p (part, message_id, age)
+), keeping as materialized (
+    select name, keep_text_days from tocsin.category where keep_text_days > 0
 ), into_text as (
     insert into tocsin.sent_text (drop_on, job_id, body)
     select now() + make_interval(days => c.keep_text_days), g.id, g.body
-    from gone g join tocsin.category c on c.name = g.category and c.keep_text_days > 0
-    where g.what = 1
+    from gone g join keeping c on c.name = g.category
+    where g.what = 1 and (select count(*) from keeping) > 0
 ), into_deferred as (
     insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
                                  enqueued_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
@@ -66,18 +68,23 @@ with fence as materialized (
            g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.doubt::varbit
     from gone g where g.what = 4
 ), journal as (
-    delete from tocsin.claim c where c.batch = any ($16::text::bigint[])
+    -- an epoch that has passed leaves its journals to the new owner, who accounts for them
+    delete from tocsin.claim c using fence f where c.batch = any ($16::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
 ), told as (
     select g.id, g.app, g.client_ref, g.category, g.reason,
            case g.what when 1 then 'job.submitted' when 3 then 'job.' || g.state else 'job.uncertain' end as type
     from gone g where g.what in (3, 4) or g.what = 1 and g.receipts = 'none'
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,
-           jsonb_build_object('client_ref', t.client_ref, 'category', t.category, 'reason', t.reason)
+           t.client_ref, t.category, t.reason
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
 select id from accepted;
+
+-- name: parts_sent
+-- Which parts of the jobs $1 stand in sent: asked after a flush whose commit was not seen. Index: sent (job_id).
+select job_id, part, message_id from tocsin.sent where job_id = any ($1::text::bigint[]) and message_id is not null;
 
 -- name: settle_orphan
 -- An answer whose row is not in ready: it resolves doubt, or is kept as FENCED. A message id is never dropped.

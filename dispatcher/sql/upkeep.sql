@@ -39,11 +39,10 @@ with slice as materialized (
            g.parts, g.attempt, g.enqueued_at
     from gone g
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app,
            case when g.done is null then 'job.expired' else 'job.failed' end, g.id::text,
-           jsonb_build_object('client_ref', g.client_ref, 'category', g.category,
-                              'reason', case when g.done is null then 'EXPIRED' else 'PARTIAL' end)
+           g.client_ref, g.category, case when g.done is null then 'EXPIRED' else 'PARTIAL' end
     from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
 )
 select (select max(id) from slice) as upto, (select count(*) from slice)::int as looked, array(select id from gone)::text as ids,
@@ -82,9 +81,9 @@ with gone as (
     from gone g, generate_series(1, g.parts) p (part)
     where g.done is null or get_bit(g.done, p.part - 1) = 0
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, data)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app, 'job.unknown', g.id::text,
-           jsonb_build_object('client_ref', g.client_ref, 'category', g.category, 'reason', 'DOUBT')
+           g.client_ref, g.category, 'DOUBT'
     from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
 )
 select id, category from gone;
@@ -101,7 +100,7 @@ with late as (
       and s.enqueued_at + c.time_to_live < now() - make_interval(secs => $2::float8)
     limit $4::int
 )
-update tocsin.sent s set receipt_before = null, receipt_state = 20, receipt_at = now()
+update tocsin.sent s set receipt_state = 20, receipt_at = now()
 from late where s.ctid = late.place and s.tableoid = late.child and s.receipt_state is null
   and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
 returning s.job_id, s.category;
@@ -125,7 +124,7 @@ delete from tocsin.idempotency where (app, key) in (select i.app, i.key from toc
 
 -- name: categories
 -- What the journey needs to know of each category. The table is small.
-select name, lane, max_parts, extract(epoch from time_to_live)::float8 as time_to_live_s from tocsin.category;
+select name, max_parts, stop = 'applies' as stop_applies from tocsin.category;
 
 -- name: prune_journal
 -- Journals of this owner ($1 links, $2 epochs) whose batch it does not know ($3): a claim's commit was not seen. A minute old at least.

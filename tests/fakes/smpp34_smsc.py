@@ -94,9 +94,7 @@ class Smpp34Smsc:
 
     async def _deliver_receipt(self, session: smpp34.Esme, submit: Submit) -> None:
         day = time.strftime("%y%m%d%H%M")
-        text = (
-            f"id:{submit.message_id} sub:001 dlvrd:001 submit date:{day} done date:{day} stat:DELIVRD err:000 text:"
-        )
+        text = f"id:{submit.message_id} sub:001 dlvrd:001 submit date:{day} done date:{day} stat:DELIVRD err:000 text:"
         answer = await session.deliver_sm(
             source_addr=submit.destination,
             destination_addr=submit.source,

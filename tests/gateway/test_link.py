@@ -1,73 +1,25 @@
 """A link against a scripted SMSC, over real sockets."""
 
 import asyncio
-import contextlib
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import structlog
 import uvloop
 
-from config.settings import LinkSettings
-from gateway import Inbound, Link, LinkMetrics, Receipt, Verdict
+from gateway import Inbound, Receipt, Verdict
 from gateway import link as link_module
 from gateway.metrics import UNANSWERED
 from gateway.segment import segment
-from tests.fakes.observer import Recorder, submission
+from tests.fakes.account import Account, account
+from tests.fakes.observer import submission
 from tests.fakes.smsc import Answer, Smsc
 from tests.fakes.wire import malformed_deliver
 
 SOON_S = 0.2  # a time-out that a test waits for
-
-
-class Account:
-    """A link, its SMSC and its observer, up and bound."""
-
-    def __init__(self, smsc: Smsc, *, sent_at=(), **settings) -> None:
-        usual = {
-            "name": "carrier-a",
-            "hosts": ("127.0.0.1",),
-            "port": smsc.port,
-            "system_id": "clinic",
-            "password": "secret-word",
-            "rebind_delay_s": 0.05,
-            "throughput_per_s": 1000,
-        }
-        self.smsc = smsc
-        self.seen = Recorder()
-        self.metrics = LinkMetrics()
-        self.link = Link(LinkSettings(**(usual | settings)), self.seen, metrics=self.metrics, sent_at=sent_at)
-
-        take = self.link._binds._on_events
-
-        def take_and_wake(live, events) -> None:
-            take(live, events)
-            self.seen.wake()
-
-        self.link._binds._on_events = take_and_wake
-
-    async def until_bound(self) -> None:
-        await self.seen.until(lambda: self.link.is_bound)
-
-
-@contextlib.asynccontextmanager
-async def account(*, bound: bool = True, prepare=lambda _: None, **settings):
-    """Run a link for the length of a test."""
-    async with Smsc() as smsc:
-        prepare(smsc)
-        opened = Account(smsc, **settings)
-        task = asyncio.create_task(opened.link.run())
-        try:
-            if bound:
-                await opened.until_bound()
-            yield opened
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-    if not task.cancelled() and task.exception() is not None:
-        raise task.exception()
 
 
 class TestSubmitting:
@@ -141,6 +93,27 @@ class TestSubmitting:
         for part, submit in enumerate((first, second), start=1):
             assert (submit.fields["sar_msg_ref_num"], submit.fields["sar_total_segments"]) == (0x1234, 2)
             assert submit.fields["sar_segment_seqnum"] == part
+
+    async def test_a_flash_may_be_said_in_a_tlv(self):
+        """dest_addr_subunit 1, the display: some carriers refuse a message class in data_coding."""
+        async with account(flash="dest_addr_subunit") as a:
+            flash, plain = submission(), submission()
+            flash.message = replace(flash.message, flash=True)
+            a.link.submit([flash, plain])
+            first, second = await a.smsc.seen("submit_sm", 2)
+
+        assert first.octets.endswith(b"\x00\x05\x00\x01\x01")
+        assert not second.octets.endswith(b"\x00\x05\x00\x01\x01")
+
+    async def test_a_flash_is_said_once(self):
+        """Where data_coding says it, no TLV does."""
+        async with account(flash="class0") as a:
+            flash = submission()
+            flash.message = replace(flash.message, flash=True)
+            a.link.submit([flash])
+            (submit,) = await a.smsc.seen("submit_sm")
+
+        assert submit.octets.endswith(b"tomorrow.")
 
     async def test_a_long_payload_goes_into_its_tlv(self):
         """The SMSC cuts it; what fits one short message stays one."""
@@ -459,6 +432,49 @@ class TestDoubt:
         assert a.seen.verdicts() == [Verdict.ACCEPTED]
         assert not a.seen.returned
 
+    async def test_faults_long_past_are_forgotten(self, monkeypatch):
+        """Memory is bounded."""
+        monkeypatch.setattr(link_module, "FAULTS_KEPT", 0)
+        async with account(prepare=refuse_with(0x04)) as a:
+            for count in (1, 2):
+                await a.until_bound()
+                a.link.submit([submission()])
+                await a.seen.until(lambda count=count: len(a.seen.returned) == count)
+
+        assert not a.seen.results
+
+    async def test_a_message_on_its_way_back_is_not_written_again(self):
+        """Not even if a new session is bound before its last answer, which says THROTTLED, has come."""
+
+        def prepare(smsc):
+            withhold(smsc)
+            smsc.answers_unbinds = False
+
+        async with account(sessions=2, window_size=2, prepare=prepare) as a:
+
+            def answer(submit, command_status):
+                session = next(each for each in a.smsc.sessions if each.number == submit.session)
+                session.send("submit_sm_resp", sequence=submit.sequence, status=command_status, message_id="m")
+
+            await a.seen.until(lambda: a.link.sessions_bound == 2)
+            other, half = submission(lane=0), submission(lane=0, text="Take two tablets. " * 30)
+            a.link.submit([other, half])
+            of_other, first, second, third = await a.smsc.seen("submit_sm", 4)
+            answer(of_other, 0x04)
+            await a.smsc.seen("unbind")
+            answer(second, 0x04)
+            await a.seen.until(lambda: a.seen.returned == [other])
+            answer(third, 0)
+            await a.seen.until(lambda: a.seen.results)
+            next(each for each in a.smsc.sessions if each.number == third.session).drop()
+            await a.until_bound()
+            answer(first, 0x58)
+            await a.seen.until(lambda: a.seen.returned == [other, half])
+            assert not a.link._rooms  # it would leave them once the throttle's hold is over
+
+        assert a.seen.verdicts() == [Verdict.ACCEPTED]
+        assert len(a.seen.written) == 4
+
 
 class TestFence:
     async def test_nothing_is_written_once_the_fence_says_no(self):
@@ -557,81 +573,7 @@ class TestDelivering:
         assert not a.seen.deliveries
 
 
-class TestBinding:
-    async def test_the_bind_carries_the_account(self):
-        """As the settings say."""
-        async with account(system_type="SMS", interface_version="5.0", address_range="^49") as a:
-            (bind,) = a.smsc.received("bind_transceiver")
-
-        assert bind.fields == {
-            "system_id": "clinic",
-            "password": "secret-word",
-            "system_type": "SMS",
-            "interface_version": 0x50,
-            "addr_ton": 0,
-            "addr_npi": 0,
-            "address_range": "^49",
-        }
-
-    async def test_states_are_told_as_they_change(self):
-        """Operators see what the link is doing, and why."""
-        async with account() as a:
-            a.smsc.drop()
-            await a.seen.until(lambda: len(a.seen.states) >= 5)
-            task = asyncio.create_task(a.link.stop(1.0))
-            await task
-
-        assert a.seen.states == [
-            ("binding", "127.0.0.1"),
-            ("bound", "transceiver"),
-            ("waiting", "peer_closed"),
-            ("binding", "127.0.0.1"),
-            ("bound", "transceiver"),
-            ("stopped", ""),
-        ]
-
-    async def test_hosts_are_tried_in_turn(self):
-        """One of a carrier's two sites may be down."""
-        async with account(hosts=("127.0.0.9", "127.0.0.1")) as a:
-            assert a.seen.states[:3] == [
-                ("binding", "127.0.0.9"),
-                ("waiting", "connect_failed"),
-                ("binding", "127.0.0.1"),
-            ]
-
-    async def test_refused_credentials_hold_every_session_back_for_minutes(self):
-        """They do not mend by themselves, and carriers lock accounts that insist."""
-        async with account(bound=False, sessions=2, prepare=lambda smsc: smsc.bind_statuses.extend([0x0E, 0x0E])) as a:
-            await a.seen.until(lambda: ("waiting", "bind_refused ESME_RINVPASWD") in a.seen.states)
-            await a.smsc.until(lambda: not a.smsc.sessions)
-
-            assert a.link._binds._not_before - time.monotonic() > 299.0
-
-    async def test_a_bind_that_is_not_answered_is_tried_again(self):
-        """A hung SMSC process takes connections and says nothing."""
-        async with account(
-            bound=False, bind_timeout_s=SOON_S, prepare=lambda smsc: setattr(smsc, "answers_binds", False)
-        ) as a:
-            await a.seen.until(lambda: ("waiting", "bind_timeout") in a.seen.states)
-            a.smsc.answers_binds = True
-            await a.until_bound()
-
-    async def test_an_unbind_of_the_smsc_is_answered_and_the_link_comes_back(self):
-        """Maintenance."""
-        async with account() as a:
-            a.smsc.unbind()
-            await a.smsc.seen("unbind_resp")
-            await a.smsc.seen("bind_transceiver", 2)
-
-        assert ("waiting", "peer_unbound") in a.seen.states
-
-    async def test_silence_is_broken_by_enquire_link_and_unbroken_silence_ends_the_session(self):
-        """A dead path is found before an emergency needs it."""
-        async with account(enquire_link_s=0.1, response_timeout_s=SOON_S) as a:
-            await a.smsc.seen("enquire_link", 2)
-            a.smsc.answers_enquiries = False
-            await a.seen.until(lambda: ("waiting", "silent") in a.seen.states)
-
+class TestOwning:
     async def test_what_is_submitted_while_unbound_comes_back(self):
         """In the next turn of the loop, not from within the call."""
         async with account(bound=False) as a:

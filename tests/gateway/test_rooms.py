@@ -99,6 +99,20 @@ def test_an_idle_lane_saves_nothing_up():
     assert shares[4] <= 62
 
 
+def test_a_trickling_lane_saves_nothing_up_either():
+    """What a round did not use is gone: a later burst gets its share and no more."""
+    rooms = rooms_with(*(submission(5) for _ in range(500)))
+    for _ in range(100):
+        rooms.put(submission(1))
+        take_all(rooms, 2)
+    for _ in range(200):
+        rooms.put(submission(1))
+
+    shares = Counter(lanes(take_all(rooms, 85)))
+
+    assert shares[5] >= 4
+
+
 def test_parts_of_one_submission_go_one_after_the_other():
     """Other lanes wait until it is whole, for handsets join parts best that arrive together."""
     long = submission(5, parts=5)

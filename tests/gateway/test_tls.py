@@ -10,9 +10,9 @@ import uvloop
 from config.settings import TlsSettings
 from gateway import Verdict
 from gateway.tls import Tls, tls_context
+from tests.fakes.account import Account
 from tests.fakes.observer import submission
 from tests.fakes.smsc import Smsc
-from tests.gateway.test_link import Account
 
 
 @pytest.fixture(scope="module")

@@ -270,9 +270,8 @@ async def test_a_reset_socket_ends_the_session():
 
 async def test_deadlines_of_the_session_are_kept():
     """One timer, and an earlier deadline moves it."""
+    started = time.monotonic()
     async with Wire(bind_timeout_s=0.05) as wire:
-        started = time.monotonic()
-
         assert await wire.until_closed() is CloseReason.BIND_TIMEOUT
         assert 0.05 <= time.monotonic() - started < 1.0
 

@@ -1,0 +1,17 @@
+-- What the demonstration asks of the database: as an app, through the functions and views that every app uses.
+
+-- name: demo_enqueue_many
+-- $1 an array of requests as JSON. Returns an outcome for each, in their order. Locks: the new rows.
+select r.job_id, r.outcome, r.reason from tocsin.enqueue_many($1::text::jsonb) r order by r.item;
+
+-- name: demo_enqueue
+-- One request, as SQL is written by hand. $1 recipient, $2 body, $3 category. Locks: the new row.
+select r.job_id, r.outcome, r.reason from tocsin.enqueue($1::text, $2::text, category => $3::text) r;
+
+-- name: demo_jobs
+-- Where the jobs $1 (array literal in text) stand. Reads all of job_status: for a demonstration's few hundred. Locks: none.
+select s.job_id, s.category, s.state from tocsin.job_status s where s.job_id = any ($1::text::bigint[]);
+
+-- name: demo_replies
+-- How many messages came in. Locks: none.
+select count(*) as replies from tocsin.inbox;
