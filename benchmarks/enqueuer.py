@@ -2,7 +2,7 @@
 
     load         calls of 100 jobs, keeping the queue at a depth, or at an offered rate
     emergencies  single rows of category emergency, Poisson, each in its own transaction
-    backlog      marketing rows before the run, in calls of 5,000
+    backlog      marketing rows before the run, in calls of 5,000; or the lanes 1 to 5 alike
 
 Ends when the ledger says so (backlog: when all rows are in), and prints one line of JSON.
 """
@@ -35,11 +35,13 @@ TWO_PARTS: Final = 0.10
 TEXTS: Final = 2_000  # made ahead: making a text costs more than enqueueing it
 ENQUEUE_MANY: Final = "select item, job_id, outcome, reason from tocsin.enqueue_many($1)"
 ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => 'emergency')"
-WORDS: Final = (
-    "appointment clinic reminder tomorrow bring your card and list of medicines please call the ward if you cannot "
-    "come results are ready for collection between nine and five at the front desk fasting from midnight flu vaccine "
-    "Dr Müller Señora café £5 parking building B level 2 room 14 reply YES to confirm or NO to cancel thank you"
-).split()
+WORDS: Final = """
+    appointment clinic reminder tomorrow bring your card and list of medicines please call the ward if you cannot
+    come results are ready for collection between nine and five at the front desk fasting from midnight flu vaccine
+    parking building B level 2 room 14 reply YES to confirm or NO to cancel thank you
+""".split()  # noqa: SIM905 - a list of 50 lines reads worse
+ACCENTED: Final = ("Dr Müller", "Señora", "café", "£5")
+WITH_ACCENTS: Final = 0.20  # of the texts; they are GSM-7 too, and not ASCII
 
 
 def recipient(kind: int, generator: random.Random) -> str:
@@ -52,7 +54,7 @@ def texts(generator: random.Random, least: int, most: int, count: int) -> list[s
     made = []
     for _ in range(count):
         length = generator.randint(least, most)
-        text = ""
+        text = f"{generator.choice(ACCENTED)} " if generator.random() < WITH_ACCENTS else ""
         while len(text) < length:
             text += generator.choice(WORDS) + " "
         made.append(text[: length - 1] + ".")
@@ -67,10 +69,13 @@ class Load:
         self._short = texts(generator, 100, 160, TEXTS)
         self._long = texts(generator, 170, 300, TEXTS)
 
-    def call(self, jobs: int, kind: int | None = None) -> str:
-        """The argument for so many jobs: of the mix, or all of one kind."""
+    def call(self, jobs: int, kind: int | None = None, *, lanes: bool = False) -> str:
+        """The argument for so many jobs: of the mix; all marketing, of one kind; or lanes 1 to 5 alike."""
         generator = self._generator
-        lanes = generator.choices(range(6), SHARES, k=jobs) if kind is None else [5] * jobs
+        if lanes:
+            lanes_of = generator.choices(range(1, 6), k=jobs)
+        else:
+            lanes_of = generator.choices(range(6), SHARES, k=jobs) if kind is None else [5] * jobs
         return json.dumps(
             [
                 {
@@ -78,7 +83,7 @@ class Load:
                     "body": generator.choice(self._long if generator.random() < TWO_PARTS else self._short),
                     "category": CATEGORIES[lane],
                 }
-                for lane in lanes
+                for lane in lanes_of
             ]
         )
 
@@ -140,7 +145,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
     async def one(number: str) -> None:
         async with pool.acquire() as connection:
             called = time.monotonic()
-            row = await connection.fetchrow(ENQUEUE, number, generator.choice(body))
+            (row,) = await connection.fetch(ENQUEUE, number, generator.choice(body))
             sent[number] = (called, time.monotonic())
             outcomes[row[1]] += 1
 
@@ -148,7 +153,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
     count = 0
     while not stopped(ledger, parent):
         at += generator.expovariate(arguments.rate)
-        while (early := at - time.monotonic()) > 0 and not stopped(ledger, parent):
+        while (early := at - time.monotonic()) > 0 and not stopped(ledger, parent):  # noqa: ASYNC110
             await asyncio.sleep(min(early, 0.2))
         while lately and at - lately[0] > 1.1:
             lately.popleft()
@@ -175,7 +180,8 @@ async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, An
     parent = os.getppid()
     while left and not stopped(ledger, parent):
         jobs = min(left, BACKLOG_CALL)
-        outcomes.update(row[2] for row in await statement.fetch(made.call(jobs, 9)))
+        call = made.call(jobs, lanes=True) if arguments.lanes else made.call(jobs, 9)
+        outcomes.update(row[2] for row in await statement.fetch(call))
         left -= jobs
     await connection.close()
     return {"outcomes": outcomes}
@@ -194,6 +200,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--most", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--lanes", type=int, default=0)
     arguments = parser.parse_args()
     work = {"load": load, "emergencies": emergencies, "backlog": backlog}[arguments.kind]
     json.dump(uvloop.run(work(arguments, Ledger(arguments.ledger))), sys.stdout)

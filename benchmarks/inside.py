@@ -21,7 +21,8 @@ GAUGES: Final = ("tocsin_settle_pending", "tocsin_window_in_use", "tocsin_queue_
 ACTIVITY: Final = """
 select left(query, 200) as query, coalesce(wait_event_type || ' ' || wait_event, 'running') as doing, backend_type
 from pg_stat_activity
-where pid <> pg_backend_pid() and (state = 'active' or backend_type <> 'client backend' and wait_event_type is distinct from 'Activity')
+where pid <> pg_backend_pid()
+  and (state = 'active' or backend_type <> 'client backend' and wait_event_type is distinct from 'Activity')
 """
 NAMES: Final = {text[:200]: name for name, text in QUERIES.items()}
 
@@ -75,7 +76,8 @@ class Inside:
         """Sessions active at once, by statement and what it waits for (mean of the samples), and the gauges' means."""
         return {
             "sessions": {
-                f"{name}: {doing}": count / max(1, self._samples) for (name, doing), count in self._doing.most_common(25)
+                f"{name}: {doing}": count / max(1, self._samples)
+                for (name, doing), count in self._doing.most_common(25)
             },
             "gauges": {name: sum(values) / len(values) for name, values in sorted(self._gauges.items())},
         }

@@ -14,9 +14,9 @@ CALIBRATION_LOOPS: Final = 200_000
 
 
 def calibrate(seconds: float = 0.5) -> float:
-    """Millions of rounds a second of a fixed pure-Python loop, the best of as many as fit: what else runs only slows it.
+    """Millions of rounds a second of a fixed pure-Python loop; the best of what fits, since all else only slows it.
 
-    Print it beside every figure: hosts change their speed, and a figure means nothing without it.
+    It stands beside every figure: hosts change their speed, and a figure means nothing without it.
     """
     best = 0.0
     end = time.perf_counter() + seconds

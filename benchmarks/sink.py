@@ -8,7 +8,8 @@ The third digit after the country code tells what a recipient belongs to (see ``
 0 to 5 the load, by lane; 8 single emergencies; 9 the preloaded backlog.
 
 ``python -m benchmarks.sink --ledger FILE`` prints one line with its port, counts into the ledger, and, when its
-standard input gets a line with two instants (monotonic seconds) or ends, prints one line with its report and ends.
+standard input gets a line of instants (monotonic
+seconds: the window's two ends, then marks) or ends, prints one line with its report and ends.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import time
 from array import array
 from collections import deque
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,8 +74,8 @@ class Sink:
             self._stamp = time.strftime("%y%m%d%H%M", time.gmtime(now)).encode()
         return self._stamp
 
-    def report(self, begin: float, end: float) -> dict[str, Any]:
-        """What was seen between two instants, and over the whole life."""
+    def report(self, begin: float, end: float, *marks: float) -> dict[str, Any]:
+        """What was seen between two instants and over the whole life, and the first segment after each mark."""
         at, inside = self.at, [instant for instant in self.at if begin <= instant < end]
         most = first = 0
         for last, instant in enumerate(at):
@@ -85,6 +87,7 @@ class Sink:
             if (second := int(instant - begin)) < len(seconds):
                 seconds[second] += 1
         return {
+            "first_after": [next((instant for instant in at if instant > mark), None) for mark in marks],
             "segments": len(at),
             "segments_in_window": len(inside),
             "jobs": self.cells[cell.JOBS],
@@ -94,7 +97,7 @@ class Sink:
             "receipts_owed": self.cells[cell.OWED],
             "most_in_any_second": most,
             "each_second": seconds,
-            "longest_gap_s": max((b - a for a, b in zip(inside, inside[1:], strict=False)), default=0.0),
+            "longest_gap_s": max((b - a for a, b in pairwise(inside)), default=0.0),
             "emergencies": self.emergencies,
         }
 
@@ -115,7 +118,7 @@ class Session(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.loop = asyncio.get_running_loop()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.sink.orphans += [*self.unanswered.values(), *self.due, *(r for late in self.wheel.values() for r in late)]
         self.unanswered, self.due, self.wheel = {}, deque(), {}
 
@@ -278,10 +281,9 @@ async def serve(arguments: argparse.Namespace) -> None:
     server = await loop.create_server(lambda: Session(sink), "127.0.0.1", arguments.port)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     line = await loop.run_in_executor(None, sys.stdin.readline)
-    begin, end = (float(word) for word in line.split()) if line.strip() else (0.0, float("inf"))
     server.close()
-    if line:
-        print(json.dumps(sink.report(begin, end)), flush=True)
+    if line.strip():
+        print(json.dumps(sink.report(*(float(word) for word in line.split()))), flush=True)
 
 
 def main() -> None:

@@ -13,92 +13,41 @@ import asyncio
 import contextlib
 import json
 import math
-import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from dispatcher import embedded
+from dispatcher import demo_stage as stage
 from dispatcher.demo_load import EMERGENCY_NUMBER, EMERGENCY_TEXT, KINDS, requests
+from dispatcher.demo_stage import DemoFailed
 from dispatcher.errors import DispatcherError
 from dispatcher.migrate import migrate
 from dispatcher.store import array, connect
 from dispatcher.unprivileged import EmbeddedError
 from gateway import count
-from gateway.smsc import Smsc, SmscSettings
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from dispatcher.store import Connection
+    from gateway.smsc import Smsc
 
 DONE, FAILED, UNUSABLE = 0, 1, 3
 INTERRUPTED = 130  # as shells report SIGINT
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-OPEN = ("queued", "deferred", "uncertain", "submitted")
-
-SEGMENTS_PER_S = 150  # of the link: the backlog lasts about five seconds
-WINDOW = 50
-LATENCY_S = 0.02  # from submit_sm to its answer
-RECEIPT_DELAY_S = (0.1, 0.6)
+OPEN = ("queued", "deferred", "uncertain", "submitted")  # states that something may still follow
 REPLIES = 10
 
-BOUND_WITHIN_S = 15.0
 UNTIL_FREE_S = 1.1  # a daemon that is new to a link counts the second before as full
-DONE_WITHIN_S = 40.0  # from the enqueue to the last receipt; twice of what a slow machine needs
-DRAIN_S = 5
+DONE_WITHIN_S = 30.0  # from the enqueue to the last receipt, which takes six
 FEWEST_OVERTAKEN = 50  # segments that waited and that the emergency came before
-MOST_IN_FRONT = 20  # segments between its commit and its own: 0.13 s of the link
-
-ACCOUNT = "clinic"
-PASSWORD = "demo"  # noqa: S105  # of the simulator
-SHORT_CODE = "88222"  # patients can answer it
-
-CONFIGURATION: Final = """\
-[daemon]
-instance = "demo"
-state_dir = "state"
-drain_timeout_s = {drain_s}
-
-[database]
-url = "{url}"
-
-[http]
-listen = "127.0.0.1:0"
-
-[[link]]
-name = "simulator"
-host = "127.0.0.1"
-port = {port}
-system_id = "{account}"
-password = "{password}"
-window_size = {window}
-throughput_per_s = {segments_per_s}
-
-[[sender]]
-address = "{short_code}"
-categories = ["emergency", "staff", "transactional", "informational"]
-
-[[sender]]
-address = "Northside"
-categories = ["marketing"]
-
-[[route]]
-prefix = ""
-links = ["simulator"]
-"""
-
-
-class DemoFailed(DispatcherError):
-    """The demonstration did not show what it should. One line that says why."""
+MOST_IN_FRONT = 20  # segments between its commit and its own: what the link writes in a tenth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +93,7 @@ async def _run_until_signal() -> int:
         signals.append(number)
 
     loop = asyncio.get_running_loop()
-    for number in SIGNALS:
+    for number in stage.SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             loop.add_signal_handler(number, interrupt, number)
     try:
@@ -159,7 +108,7 @@ async def _run_until_signal() -> int:
 async def _run(this: asyncio.Task[object]) -> int:
     """Start everything, watch, judge, stop everything."""
     began = time.monotonic()
-    folder = _folder()
+    folder = stage.folder()
     log = folder / "daemon.log"
     keep = True
     try:
@@ -186,22 +135,22 @@ async def _run(this: asyncio.Task[object]) -> int:
 async def _demonstrate(folder: Path, log: Path, began: float) -> None:
     async with contextlib.AsyncExitStack() as stack:
         _say("tocsin demo: everything is real but the SMSC")
-        url = await stack.enter_async_context(_postgres(folder / "postgres"))
+        url = await stack.enter_async_context(stage.postgres(folder / "postgres"))
         app = await connect(url)
         stack.push_async_callback(app.close)
         await migrate(app.raw)
         _tell("Postgres", f"embedded, thrown away afterwards; ready after {time.monotonic() - began:.1f} s")
 
-        smsc = await stack.enter_async_context(
-            Smsc(SmscSettings(accounts={ACCOUNT: PASSWORD}, latency_s=LATENCY_S, receipt_delay_s=RECEIPT_DELAY_S))
+        smsc = await stack.enter_async_context(stage.simulator())
+        _tell(
+            "SMSC", f"simulated, 127.0.0.1:{smsc.port}; answers after {stage.LATENCY_S * 1000:.0f} ms, sends receipts"
         )
-        _tell("SMSC", f"simulated, 127.0.0.1:{smsc.port}; answers after {LATENCY_S * 1000:.0f} ms, sends receipts")
 
-        configuration = folder / "tocsin.toml"
-        configuration.write_text(_configuration(url, smsc.port), encoding="utf-8")
-        daemon = await stack.enter_async_context(_daemon(configuration, log))
-        await _bound(smsc, daemon)
-        _tell("daemon", f"process {daemon.pid}, bound; at most {SEGMENTS_PER_S} segments a second")
+        file = folder / "tocsin.toml"
+        file.write_text(stage.configuration(url, smsc.port), encoding="utf-8")
+        daemon = await stack.enter_async_context(stage.daemon(file, log))
+        await stage.bound(smsc, daemon)
+        _tell("daemon", f"process {daemon.pid}, bound; at most {stage.SEGMENTS_PER_S} segments a second")
 
         await asyncio.sleep(UNTIL_FREE_S)
         demo = Demo(app, smsc, daemon)
@@ -210,7 +159,7 @@ async def _demonstrate(folder: Path, log: Path, began: float) -> None:
             async with asyncio.timeout(DONE_WITHIN_S):
                 await demo.watch()
         await demo.report()
-        await _drained(daemon)
+        await stage.drained(daemon)
 
 
 class Demo:
@@ -322,7 +271,7 @@ class Demo:
             if self._category(entry.pdu.text("destination_addr")) == "transactional"
         ]
         for pdu in asked[:REPLIES]:
-            self._smsc.send(pdu.text("destination_addr"), SHORT_CODE, "YES", system_id=ACCOUNT)
+            self._smsc.send(pdu.text("destination_addr"), stage.SHORT_CODE, "YES", system_id=stage.ACCOUNT)
 
     async def _look(self) -> int:
         """Read the states; returns how many replies are in the inbox."""
@@ -374,127 +323,6 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
     if not ordered:
         return math.nan
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
-def _configuration(url: str, port: int) -> str:
-    return CONFIGURATION.format(
-        url=url,
-        port=port,
-        account=ACCOUNT,
-        password=PASSWORD,
-        window=WINDOW,
-        segments_per_s=SEGMENTS_PER_S,
-        short_code=SHORT_CODE,
-        drain_s=DRAIN_S,
-    )
-
-
-# ---------------------------------------------------------------- the processes
-
-
-def _folder() -> Path:
-    """Make a folder that root's Postgres, which runs as another user, can reach its own directory in."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-demo-"))
-    folder.chmod(0o711)
-    return folder
-
-
-@contextlib.asynccontextmanager
-async def _postgres(directory: Path) -> AsyncIterator[str]:
-    """Have a database, and take it away with all its data; gives its URL."""
-    starting = asyncio.create_task(asyncio.to_thread(_started, directory))
-    try:
-        server = await asyncio.shield(starting)
-    except asyncio.CancelledError:  # a thread cannot be interrupted: what it started is ours to stop
-        with contextlib.suppress(DispatcherError):
-            _remove(await starting)
-        raise
-    try:
-        with _undisturbed():
-            url = server.create_database("tocsin")
-        yield url
-    finally:
-        _remove(server)
-
-
-def _started(directory: Path) -> embedded.EmbeddedServer:
-    with _undisturbed():
-        return embedded.start(directory, durable=False)
-
-
-def _remove(server: embedded.EmbeddedServer) -> None:
-    with _undisturbed():
-        server.stop()
-    shutil.rmtree(server.directory, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Run programs that Ctrl-C does not reach: a pg_ctl that it ends leaves a server behind."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.asynccontextmanager
-async def _daemon(configuration: Path, log: Path) -> AsyncIterator[Process]:
-    """Have a daemon, which is not there any more afterwards."""
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "dispatcher.cli", "run", "--config", str(configuration)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=_environment(os.environ.items()),
-            start_new_session=True,  # Ctrl-C is for us: we stop it in order
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(DemoFailed):
-            await _drained(process)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-def _environment(given: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Leave out what would lead the daemon to a database or a secret of the user's own."""
-    return {
-        name: value
-        for name, value in given
-        if not name.startswith(("TOCSIN_", "PG")) and name != "CREDENTIALS_DIRECTORY"
-    }
-
-
-async def _bound(smsc: Smsc, daemon: Process) -> None:
-    """Wait until the daemon has bound."""
-    tasks = [asyncio.create_task(smsc.until(lambda: smsc.bound)), asyncio.create_task(daemon.wait())]
-    try:
-        await asyncio.wait(tasks, timeout=BOUND_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    if daemon.returncode is not None:
-        raise DemoFailed(f"the daemon ended with code {daemon.returncode}")
-    if not smsc.bound:
-        raise DemoFailed(f"the daemon did not bind within {BOUND_WITHIN_S:.0f} s")
-
-
-async def _drained(daemon: Process) -> None:
-    """Tell the daemon to drain, and wait for its end."""
-    if daemon.returncode is None:
-        daemon.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S + 2):
-                await daemon.wait()
-    if daemon.returncode is None:
-        raise DemoFailed("the daemon did not drain")
-    if daemon.returncode != 0:
-        raise DemoFailed(f"the daemon ended with code {daemon.returncode}")
 
 
 def _tell(what: str, fact: str) -> None:

@@ -165,4 +165,4 @@ def bits(mask: int, parts: int) -> str:
 
 def mask(bits_text: str | None) -> int:
     """The inverse of ``bits``; nothing is 0."""
-    return sum(1 << n for n, bit in enumerate(bits_text or "") if bit == "1")
+    return int(bits_text[::-1], 2) if bits_text else 0

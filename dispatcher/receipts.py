@@ -24,7 +24,7 @@ import structlog
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import array, texts
-from gateway import DeliveryState, Receipt, id_forms
+from gateway import DeliveryState, IdFormat, Receipt, id_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Item:
 
     link: str
     message_id: str
-    forms: tuple[str, ...]  # exact first
+    id_format: IdFormat
     rank: int
     error: str
     source: str
@@ -64,6 +64,11 @@ class Item:
     parked_id: int = 0
     parked_at: float = 0.0  # monotonic
     told: bool = False  # as unmatched
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Every reading of the id, the exact one first."""
+        return id_forms(self.message_id, self.id_format)
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -120,6 +125,7 @@ class ReceiptDesk:
         self._waiting: deque[Item] = deque()
         self._early: dict[tuple[str, str], list[Item]] = {}  # unanswered until their segment's answer is committed
         self._parked: dict[tuple[str, str], Item] = {}  # by link and each form of the id
+        self._meanwhile: set[tuple[str, str]] | None = None  # link and message id, committed during the flush in flight
 
     @property
     def pending(self) -> int:
@@ -146,7 +152,7 @@ class ReceiptDesk:
                 Item(
                     link=link,
                     message_id=receipt.message_id,
-                    forms=id_forms(receipt.message_id, settings.message_id_format),
+                    id_format=settings.message_id_format,
                     rank=rank,
                     error=receipt.error,
                     source=receipt.source,
@@ -160,6 +166,8 @@ class ReceiptDesk:
 
     def accepted(self, link: str, message_id: str) -> None:
         """A segment with this id was committed: a receipt may have come before it."""
+        if self._meanwhile is not None:
+            self._meanwhile.add((link, message_id))
         if self._early:
             self._waiting.extend(self._early.pop((link, message_id), ()))
             self._wake()
@@ -200,12 +208,15 @@ class ReceiptDesk:
                 items.append(item)
         if not items:
             return 0
+        self._meanwhile = set()
         try:
             await self._apply(connection, items)
         except StoreUnavailable:
             for item in items:
                 self._refuse(item)
             raise
+        finally:
+            self._meanwhile = None
         for item in items:
             if item.delivery is not None:
                 item.delivery.answer(OK)
@@ -322,7 +333,13 @@ class ReceiptDesk:
             for item, parked_id in zip(fresh, sorted(row["id"] for row in rows), strict=True):
                 item.parked_id, item.parked_at = parked_id, self._clock()
         for item in unmatched:
-            self._park(item)
+            if self._meanwhile and any(
+                (link, form) in self._meanwhile for link in self.account_of(item.link) for form in item.forms
+            ):
+                self._waiting.append(item)  # its segment came between the look and now
+                self._wake()
+            else:
+                self._park(item)
 
     def _age(self, items: Iterable[Item]) -> float:
         """How far back the segments can lie by the receipts' own dates: fewer partitions to probe."""
@@ -349,7 +366,7 @@ class ReceiptDesk:
                 Item(
                     link=row["link"],
                     message_id=row["message_id"],
-                    forms=tuple(row["forms"]),
+                    id_format=self._links[row["link"]].message_id_format,
                     rank=row["state"],
                     error=row["error"],
                     source=row["source"],

@@ -206,7 +206,7 @@ class Settler:
             answers, job.answers = job.answers, []
             for answer in answers:
                 if (job.id, answer.part, answer.message_id.replace("\x00", "\ufffd")) in written:
-                    self._accepted(job.link, answer.message_id)
+                    self._committed(job.link, answer)
                 else:
                     job.answers.append(answer)
         self._unsure.clear()

@@ -174,8 +174,7 @@ async def connect(url: str, session: Mapping[str, str] = UNPINNED) -> Connection
             url,
             timeout=CONNECT_TIMEOUT_S,
             server_settings=dict(session),
-            statement_cache_size=0,
-        )
+        )  # asyncpg's statement cache stays on: without it a prepared statement has no name and is planned each time
     return Connection(raw)
 
 

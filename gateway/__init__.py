@@ -32,7 +32,7 @@ from gateway.messages import (
 from gateway.metrics import GatewayMetrics, LinkMetrics
 from gateway.observer import Delivery, LinkObserver, LinkState
 from gateway.pdu import DeliverSm
-from gateway.receipt import id_forms, parse
+from gateway.receipt import IdFormat, id_forms, parse
 from gateway.segment import Alphabet, Concatenation, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
@@ -50,6 +50,7 @@ __all__ = [
     "Gateway",
     "GatewayError",
     "GatewayMetrics",
+    "IdFormat",
     "Inbound",
     "Link",
     "LinkMetrics",

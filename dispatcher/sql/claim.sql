@@ -5,34 +5,36 @@
 -- (`not in` of a subselect is hashed once; `<> all` of a parameter is compared element by element.)
 -- Locks: key share on the link rows (the fence); no key update, skip locked, on the rows taken; rows are not updated.
 -- Index: ready's primary key, one range scan a window. Units: seconds, microseconds since 1970 for enqueued_us.
-with fence as materialized (
-    select l.name, l.epoch
-    from unnest($1::text::text[], $2::text::bigint[]) e (name, epoch)
-    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
-    for key share of l
-), picked as materialized (
+with picked as materialized (
     select r.*
     from unnest($3::text::text[], $4::text::smallint[], $5::text::bigint[], $6::text::bigint[], $7::text::int[])
          w (link, lane, after, upto, n)
-    join fence f on f.name = w.link
     cross join lateral (
         select r.* from tocsin.ready r
-        where r.link = w.link and r.lane = w.lane and r.id > w.after and r.id <= w.upto and r.id not in (select unnest($8::text::bigint[]))
+        where r.link = w.link and r.lane = w.lane and r.id > w.after and r.id <= w.upto
+          and r.id not in (select unnest($8::text::bigint[]))
         order by r.id limit w.n
         for no key update skip locked) r
+), fence as materialized (                               -- not asked when there is nothing: an idle claim writes no WAL
+    select l.name, l.epoch
+    from unnest($1::text::text[], $2::text::bigint[]) e (name, epoch)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    where exists (select from picked)
+    for key share of l
+), fenced as materialized (
+    select p.*, f.epoch from picked p join fence f on f.name = p.link
 ), batch as materialized (
-    select nextval('tocsin.batch_id') as number, pg_current_xact_id()::text::bigint as xid from (select from picked limit 1) p
+    select nextval('tocsin.batch_id') as number, pg_current_xact_id()::text::bigint as xid from (select from fenced limit 1) p
 ), journal as (
     insert into tocsin.claim (batch, link, lane, epoch, ids)
-    select b.number, p.link, p.lane, f.epoch, array_agg(p.id)
-    from picked p join fence f on f.name = p.link cross join batch b
-    group by b.number, p.link, p.lane, f.epoch
+    select b.number, p.link, p.lane, p.epoch, array_agg(p.id) from fenced p cross join batch b
+    group by b.number, p.link, p.lane, p.epoch
 )
 select b.number, b.xid, p.link, p.lane, p.id, p.recipient, p.sender, p.body, p.category, p.flash, p.options, p.attempt, p.resends,
        p.parts, p.done::text, (extract(epoch from p.enqueued_at) * 1000000)::bigint as enqueued_us,
        extract(epoch from p.expires_at - now())::float8 as life_s, extract(epoch from now() - p.due_at)::float8 as waited_s,
        exists (select from tocsin.suppression s where s.recipient = p.recipient and s.sender in (p.sender, '')) as suppressed
-from picked p cross join batch b;
+from fenced p cross join batch b;
 
 -- name: probe
 -- Which ids stand in a range of a lane: finds rows whose transaction committed after a higher id was read.

@@ -1,16 +1,18 @@
 -- name: promote
 -- Moves due rows of owned links from deferred to ready. $1 links, $2 epochs, $3 at most. Returns where and which.
 -- Locks: key share on the link rows (the fence); the rows moved, skip locked. Index: deferred's primary key.
-with fence as materialized (
+with due as materialized (
+    select d.ctid as place, d.link from tocsin.deferred d
+    where d.due_at <= now() and d.link = any ($1::text::text[])
+    order by d.due_at limit $3::int for update skip locked
+), fence as materialized (                               -- not asked when nothing is due: an idle turn writes no WAL
     select l.name from unnest($1::text::text[], $2::text::bigint[]) e (name, epoch)
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    where exists (select from due)
     for key share of l
-), due as materialized (
-    select d.ctid as place from tocsin.deferred d
-    where d.due_at <= now() and d.link in (select name from fence)
-    order by d.due_at limit $3::int for update skip locked
 ), gone as (
-    delete from tocsin.deferred d where d.ctid = any (array(select place from due)) returning d.*
+    delete from tocsin.deferred d
+    where d.ctid = any (array(select u.place from due u join fence f on f.name = u.link)) returning d.*
 )
 insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
                           expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)

@@ -14,9 +14,9 @@ from tests.dispatcher.instance import instance
 from tests.journey.running import LINK, app_of
 
 
-async def test_a_claim_takes_rows_in_order_and_journals_them_before_it_returns(tmp_path, database_url):
+async def test_a_claim_takes_rows_in_order_and_journals_them_before_it_returns(tmp_path, queue_url):
     """Whatever the process does next, the journal says what it may have written."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         ids = [await one.app.enqueue(body=f"text {n}") for n in range(5)]
 
         jobs = await one.claim(room=3)
@@ -30,9 +30,9 @@ async def test_a_claim_takes_rows_in_order_and_journals_them_before_it_returns(t
         assert await one.claim() == []
 
 
-async def test_a_claim_brings_what_the_wire_needs(tmp_path, database_url):
+async def test_a_claim_brings_what_the_wire_needs(tmp_path, queue_url):
     """The row, its times as instants of our own clock, and whether its recipient said STOP."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         await one.app.connection.execute(
             "insert into tocsin.suppression (recipient, sender, reason) values ('447700900999', 'Northside', 'STOP')"
         )
@@ -49,9 +49,9 @@ async def test_a_claim_brings_what_the_wire_needs(tmp_path, database_url):
         assert marketing.suppressed
 
 
-async def test_a_released_job_is_claimed_again_and_a_settled_one_is_not(tmp_path, database_url):
+async def test_a_released_job_is_claimed_again_and_a_settled_one_is_not(tmp_path, queue_url):
     """It lies behind the frontier, so it must be asked for by its id."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         for _ in range(3):
             await one.app.enqueue()
         first, second, third = await one.claim()
@@ -66,11 +66,11 @@ async def test_a_released_job_is_claimed_again_and_a_settled_one_is_not(tmp_path
         assert again.attempt == 1
 
 
-async def test_an_owner_whose_epoch_has_passed_claims_nothing(tmp_path, database_url):
+async def test_an_owner_whose_epoch_has_passed_claims_nothing(tmp_path, queue_url):
     """The fence stands in the database: what an owner believes does not count."""
     async with (
-        instance(tmp_path, database_url, name="1:a") as old,
-        instance(tmp_path, database_url, name="2:b", owns=False) as new,
+        instance(tmp_path, queue_url, name="1:a") as old,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
     ):
         await old.app.enqueue()
         await new.own()
@@ -79,9 +79,9 @@ async def test_an_owner_whose_epoch_has_passed_claims_nothing(tmp_path, database
         assert len(await new.claim()) == 1
 
 
-async def test_a_row_whose_transaction_committed_late_is_found_by_the_probe(tmp_path, database_url):
+async def test_a_row_whose_transaction_committed_late_is_found_by_the_probe(tmp_path, queue_url):
     """Ids are handed out before the commit, so a lower id can become visible after a higher one was read."""
-    async with instance(tmp_path, database_url) as one, app_of(database_url) as slow:
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as slow:
         transaction = slow.connection.transaction()
         await transaction.start()
         late = await slow.enqueue(category="marketing")
@@ -94,9 +94,9 @@ async def test_a_row_whose_transaction_committed_late_is_found_by_the_probe(tmp_
         assert [job.id for job in await one.claim()] == [late]
 
 
-async def test_a_late_emergency_needs_no_probe(tmp_path, database_url):
+async def test_a_late_emergency_needs_no_probe(tmp_path, queue_url):
     """Lane 0 reads from where nothing can hide any more: the next claim has it."""
-    async with instance(tmp_path, database_url) as one, app_of(database_url) as slow:
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as slow:
         transaction = slow.connection.transaction()
         await transaction.start()
         late = await slow.enqueue(category="emergency")
@@ -108,9 +108,9 @@ async def test_a_late_emergency_needs_no_probe(tmp_path, database_url):
         assert [job.id for job in await one.claim([0])] == [late]
 
 
-async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, database_url):
+async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, queue_url):
     """A cancel that was rolled back must not hide the job for ever."""
-    async with instance(tmp_path, database_url) as one, app_of(database_url) as other:
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as other:
         locked, free = await one.app.enqueue(), await one.app.enqueue()
         transaction = other.connection.transaction()
         await transaction.start()
@@ -122,14 +122,14 @@ async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, 
         assert [job.id for job in await one.claim()] == [locked]
 
 
-async def test_a_claim_that_failed_loses_no_row(tmp_path, database_url):
+async def test_a_claim_that_failed_loses_no_row(tmp_path, queue_url):
     """Released rows that were asked for by their id are asked for again."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         await one.app.enqueue()
         (job,) = await one.claim()
         one.settler.released(job)
         await one.flush()
-        broken = await connect(database_url, PINNED)
+        broken = await connect(queue_url, PINNED)
         await broken.close()
 
         with pytest.raises(StoreUnavailable):
@@ -140,11 +140,11 @@ async def test_a_claim_that_failed_loses_no_row(tmp_path, database_url):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("category", ["emergency", "transactional"])
-async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(tmp_path, database_url, seed, category):
+async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(tmp_path, queue_url, seed, category):
     """Property 4: claims and probes between the commits, and no look at the whole lane."""
     chosen = random.Random(seed)
-    async with instance(tmp_path, database_url) as one, contextlib.AsyncExitStack() as stack:
-        apps = [await stack.enter_async_context(app_of(database_url)) for _ in range(6)]
+    async with instance(tmp_path, queue_url) as one, contextlib.AsyncExitStack() as stack:
+        apps = [await stack.enter_async_context(app_of(queue_url)) for _ in range(6)]
         idle = list(apps)
         running = {}
         committed: set[int] = set()
@@ -184,15 +184,15 @@ async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(t
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_cancel_and_expiry_raced_against_claims_never_end_a_job_that_was_claimed(tmp_path, database_url, seed):
+async def test_cancel_and_expiry_raced_against_claims_never_end_a_job_that_was_claimed(tmp_path, queue_url, seed):
     """Property 8: a job is either claimed, or cancelled, or expired; and none is in between."""
     chosen = random.Random(seed)
-    async with instance(tmp_path, database_url) as one, contextlib.AsyncExitStack() as stack:
+    async with instance(tmp_path, queue_url) as one, contextlib.AsyncExitStack() as stack:
         ids = await one.app.enqueue_many([{"recipient": "447700900123", "body": "x"} for _ in range(300)])
         await one.app.connection.execute(
             "update tocsin.ready set expires_at = now() - interval '1 second' where id % 3 = 0"
         )
-        apps = [await stack.enter_async_context(app_of(database_url)) for _ in range(3)]
+        apps = [await stack.enter_async_context(app_of(queue_url)) for _ in range(3)]
         claimed: list[int] = []
         cancelled: dict[int, str] = {}
         expired: list[int] = []
@@ -206,7 +206,7 @@ async def test_cancel_and_expiry_raced_against_claims_never_end_a_job_that_was_c
                 cancelled[number] = await app.value("select tocsin.cancel($1)", number)
 
         async def expire() -> None:
-            connection = await connect(database_url, PINNED)
+            connection = await connect(queue_url, PINNED)
             try:
                 for _ in range(20):
                     with contextlib.suppress(_Undo):

@@ -37,9 +37,9 @@ class Unseen:
         raise StoreUnavailable("the answer was lost")
 
 
-async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tmp_path, database_url):
+async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tmp_path, queue_url):
     """submitted, deferred, failed, uncertain: one place each, and out of ready."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         submitted, deferred, failed, uncertain = [await claimed(one, client_ref=f"r{n}") for n in range(4)]
         one.accepted(submitted, ["m1"])
         one.answered(deferred, [(1, RETRY, 0x14, "")])
@@ -61,9 +61,9 @@ async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tm
         assert one.settler.pending == 0
 
 
-async def test_a_retry_spends_an_attempt_and_waits_but_not_past_the_end_of_its_time(tmp_path, database_url):
+async def test_a_retry_spends_an_attempt_and_waits_but_not_past_the_end_of_its_time(tmp_path, queue_url):
     """There it expires by the sweep of what is due."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one)
         await one.app.connection.execute("update tocsin.ready set expires_at = now() + interval '2 seconds'")
         one.answered(job, [(1, RETRY, 0x14, "")])
@@ -73,9 +73,9 @@ async def test_a_retry_spends_an_attempt_and_waits_but_not_past_the_end_of_its_t
         assert (row["attempt"], row["in_time"]) == (1, True)
 
 
-async def test_parts_are_recorded_as_they_are_accepted(tmp_path, database_url):
+async def test_parts_are_recorded_as_they_are_accepted(tmp_path, queue_url):
     """After a crash only the rest goes out."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one, TWO_PARTS)
         one.answered(job, [(1, ACCEPTED, 0, "m1")])
         await one.flush()
@@ -92,10 +92,10 @@ async def test_parts_are_recorded_as_they_are_accepted(tmp_path, database_url):
 
 
 async def test_a_part_refused_for_good_after_another_was_accepted_fails_partially_and_the_accepted_one_is_told(
-    tmp_path, database_url
+    tmp_path, queue_url
 ):
     """The recipient has a piece of it, and the evidence says which."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one, TWO_PARTS)
         one.answered(job, [(1, ACCEPTED, 0, "m1"), (2, REJECTED, 0x66, "")])
         await one.flush()
@@ -104,9 +104,9 @@ async def test_a_part_refused_for_good_after_another_was_accepted_fails_partiall
         assert [row["message_id"] for row in await one.app.sent(job.id)] == ["m1"]
 
 
-async def test_a_journal_stands_until_the_last_job_of_its_batch_is_settled_or_released(tmp_path, database_url):
+async def test_a_journal_stands_until_the_last_job_of_its_batch_is_settled_or_released(tmp_path, queue_url):
     """Until then its jobs may have been written."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         for _ in range(3):
             await one.app.enqueue()
         first, second, third = await one.claim()
@@ -122,12 +122,12 @@ async def test_a_journal_stands_until_the_last_job_of_its_batch_is_settled_or_re
 
 
 async def test_after_its_epoch_has_passed_an_owner_changes_nothing_but_its_accepted_answers_are_kept(
-    tmp_path, database_url
+    tmp_path, queue_url
 ):
     """A message id is never dropped: its receipt may still come, and an auditor may ask."""
     async with (
-        instance(tmp_path, database_url, name="1:a") as old,
-        instance(tmp_path, database_url, name="2:b", owns=False) as new,
+        instance(tmp_path, queue_url, name="1:a") as old,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
     ):
         accepted, deferred, failed, uncertain = [await claimed(old) for _ in range(4)]
         await new.own()
@@ -145,11 +145,11 @@ async def test_after_its_epoch_has_passed_an_owner_changes_nothing_but_its_accep
         assert old.counter("tocsin_fenced_total", link=LINK) == 1
 
 
-async def test_a_flush_that_failed_is_repeated(tmp_path, database_url):
+async def test_a_flush_that_failed_is_repeated(tmp_path, queue_url):
     """Nothing that was answered is forgotten because the database was away."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job, other = await claimed(one, TWO_PARTS), await claimed(one)
-        broken = await connect(database_url, PROBING)
+        broken = await connect(queue_url, PROBING)
         await broken.close()
         one.answered(job, [(1, ACCEPTED, 0, "m1")])
         one.accepted(other, ["m3"])
@@ -165,9 +165,9 @@ async def test_a_flush_that_failed_is_repeated(tmp_path, database_url):
 
 
 @pytest.mark.parametrize("then", ["nothing", "the rest"])
-async def test_a_flush_whose_commit_was_not_seen_is_repeated_without_a_second_row(tmp_path, database_url, then):
+async def test_a_flush_whose_commit_was_not_seen_is_repeated_without_a_second_row(tmp_path, queue_url, then):
     """The connection may break between the commit and its answer: two rows for one part would make its receipt ambiguous."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         partly, whole = await claimed(one, TWO_PARTS), await claimed(one)
         one.answered(partly, [(1, ACCEPTED, 0, "m1")])
         one.accepted(whole, ["m3"])
@@ -186,9 +186,9 @@ async def test_a_flush_whose_commit_was_not_seen_is_repeated_without_a_second_ro
         assert await one.app.value("select count(*) from tocsin.claim") == 0
 
 
-async def test_a_late_acceptance_takes_a_job_out_of_doubt(tmp_path, database_url):
+async def test_a_late_acceptance_takes_a_job_out_of_doubt(tmp_path, queue_url):
     """The answer was only slow."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one)
         one.answered(job, [(1, UNANSWERED, 0, "")])
         await one.flush()
@@ -201,9 +201,9 @@ async def test_a_late_acceptance_takes_a_job_out_of_doubt(tmp_path, database_url
         assert [row["message_id"] for row in await one.app.sent(job.id)] == ["m1"]
 
 
-async def test_a_late_refusal_takes_a_job_out_of_doubt_and_it_goes_again(tmp_path, database_url):
+async def test_a_late_refusal_takes_a_job_out_of_doubt_and_it_goes_again(tmp_path, queue_url):
     """It was not taken: for certain, it may be sent."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one)
         one.answered(job, [(1, UNANSWERED, 0, "")])
         await one.flush()
@@ -214,9 +214,9 @@ async def test_a_late_refusal_takes_a_job_out_of_doubt_and_it_goes_again(tmp_pat
         assert await one.app.state(job.id) == "deferred"
 
 
-async def test_a_late_answer_to_one_of_two_doubtful_parts_leaves_the_other_in_doubt(tmp_path, database_url):
+async def test_a_late_answer_to_one_of_two_doubtful_parts_leaves_the_other_in_doubt(tmp_path, queue_url):
     """Each part is known by itself."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one, TWO_PARTS)
         one.submit(job).unanswered = 1
         one.answered(job, [(1, UNANSWERED, 0, "")])
@@ -235,9 +235,9 @@ async def test_a_late_answer_to_one_of_two_doubtful_parts_leaves_the_other_in_do
         assert await one.app.state(job.id) == "submitted"
 
 
-async def test_a_late_answer_waits_for_the_flush_that_says_its_job_is_in_doubt(tmp_path, database_url):
+async def test_a_late_answer_waits_for_the_flush_that_says_its_job_is_in_doubt(tmp_path, queue_url):
     """A flush takes a thousand jobs: the doubt may be in the next one, and its resolution must not pass it by."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         await one.app.enqueue_many([{"recipient": "447700900123", "body": "x"} for _ in range(1_001)])
         jobs = await one.claim(room=2_000)
         for job in jobs[:-1]:
@@ -252,9 +252,9 @@ async def test_a_late_answer_waits_for_the_flush_that_says_its_job_is_in_doubt(t
         assert (row["message_id"], row["reason"]) == ("late", None)
 
 
-async def test_an_acceptance_of_a_job_that_ended_otherwise_is_kept_as_fenced(tmp_path, database_url):
+async def test_an_acceptance_of_a_job_that_ended_otherwise_is_kept_as_fenced(tmp_path, queue_url):
     """Whatever the job's state says, the SMSC has it."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         job = await claimed(one)
         one.settler.put(job, closed(job, "expired", "EXPIRED"))
         await one.flush()
@@ -268,19 +268,19 @@ async def test_an_acceptance_of_a_job_that_ended_otherwise_is_kept_as_fenced(tmp
         assert await one.app.state(job.id) == "expired"
 
 
-async def test_a_message_id_may_hold_anything(tmp_path, database_url):
+async def test_a_message_id_may_hold_anything(tmp_path, queue_url):
     """It is the SMSC's own text."""
-    async with instance(tmp_path, database_url) as one:
+    async with instance(tmp_path, queue_url) as one:
         names = ['a"b', "back\\slash", "{1,2}", "NULL", "", "ünïcode", "a,b", " "]
         numbers = [await one.sent([name]) for name in names]
 
         assert [(await one.app.sent(number))[0]["message_id"] for number in numbers] == names
 
 
-async def test_a_text_is_kept_only_where_its_category_says_so(tmp_path, database_url):
+async def test_a_text_is_kept_only_where_its_category_says_so(tmp_path, queue_url):
     """A text that is not there cannot leak."""
     kept = [{"name": "lab_result", "lane": 3, "keep_text_days": 2}]
-    async with instance(tmp_path, database_url, categories=kept) as one:
+    async with instance(tmp_path, queue_url, categories=kept) as one:
         number = await one.sent(["m1"], category="lab_result")
         await one.sent(["m2"], category="staff")
 

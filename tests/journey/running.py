@@ -182,6 +182,10 @@ class App:
         except AssertionError:
             raise AssertionError(f"{last}, not {wanted}, after {timeout_s} s") from None
 
+    async def hurry(self) -> None:
+        """Let every deferred job be due now."""
+        await self.connection.execute("update tocsin.deferred set due_at = now()")
+
     async def sent(self, job_id: int) -> list[asyncpg.Record]:
         return await self.fetch("select * from tocsin.sent where job_id = $1 order by part, submitted_at", job_id)
 
@@ -250,6 +254,10 @@ class Running:
         finally:
             self._record.close()
             self._state.close()
+
+    def hurry(self) -> None:
+        """Let every chore of the upkeep be due now."""
+        self.daemon._upkeep._due.clear()
 
     def counter(self, name: str, **labels: str) -> float:
         """A metric's value; 0.0 where nothing was counted."""

@@ -33,16 +33,16 @@ def texts(count: int, seed: int) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_every_enqueued_text_arrives_once_and_is_delivered(tmp_path, database_url):
+async def test_every_enqueued_text_arrives_once_and_is_delivered(tmp_path, queue_url):
     """What an independent SMSC took, joined as a handset joins it, is what was enqueued: nothing lost, doubled or damaged."""
     asyncio.get_running_loop().set_debug(False)
     jobs = [
         {"recipient": f"4477{n:08d}", "body": body, "category": "transactional"}
         for n, body in enumerate(texts(JOBS, seed=1))
     ]
-    async with Smpp34Smsc() as smsc, app_of(database_url) as app:
+    async with Smpp34Smsc() as smsc, app_of(queue_url) as app:
         link = {"port": smsc.port, "window_size": 100, "throughput_per_s": 10_000}
-        async with Running(write_file(tmp_path, database_url, {LINK: link})) as daemon:
+        async with Running(write_file(tmp_path, queue_url, {LINK: link})) as daemon:
             await daemon.until_bound()
             began = time.monotonic()
             await app.enqueue_many(jobs)

@@ -132,12 +132,12 @@ class Killing:
 
 
 @asynccontextmanager
-async def killing(folder: Path, database_url: str) -> AsyncIterator[Killing]:
+async def killing(folder: Path, queue_url: str) -> AsyncIterator[Killing]:
     asyncio.get_running_loop().set_debug(False)
-    async with Smsc() as smsc, app_of(database_url) as app:
+    async with Smsc() as smsc, app_of(queue_url) as app:
         smsc.answer_delay_s = ANSWER_DELAY_S
         link = {"port": smsc.port, "window_size": 50, "throughput_per_s": 800, "receipts": "none"}
-        path = write_file(folder, database_url, {LINK: link})
+        path = write_file(folder, queue_url, {LINK: link})
         async with Child(path) as child:
             await smsc.seen("bind_transceiver", timeout_s=15)
             world = Killing(smsc, app, child, folder / "state")
@@ -157,10 +157,10 @@ def figures(capsys) -> Iterator[list[str]]:
 
 @pytest.mark.slow
 async def test_after_kill_9_nothing_is_lost_or_doubled_and_only_the_unanswered_is_in_doubt(
-    tmp_path, database_url, figures
+    tmp_path, queue_url, figures
 ):
     """The local record knows what was answered and what was never written; the rest is said to be uncertain."""
-    async with killing(tmp_path, database_url) as world:
+    async with killing(tmp_path, queue_url) as world:
         await world.enqueue(JOBS)
         await world.kill_after(600)
         await world.restart()
@@ -177,10 +177,10 @@ async def test_after_kill_9_nothing_is_lost_or_doubled_and_only_the_unanswered_i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_several_kills_in_a_row_lose_and_double_nothing(tmp_path, database_url, figures, seed):
+async def test_several_kills_in_a_row_lose_and_double_nothing(tmp_path, queue_url, figures, seed):
     """A daemon that is killed while it recovers finds the same truth again."""
     chosen = random.Random(seed)
-    async with killing(tmp_path, database_url) as world:
+    async with killing(tmp_path, queue_url) as world:
         await world.enqueue(JOBS)
         for _ in range(4):
             await world.kill_after(chosen.randint(1, 400))
@@ -201,10 +201,10 @@ async def test_several_kills_in_a_row_lose_and_double_nothing(tmp_path, database
 
 @pytest.mark.slow
 async def test_without_its_local_record_a_killed_daemon_doubts_what_was_journalled_and_no_more(
-    tmp_path, database_url, figures
+    tmp_path, queue_url, figures
 ):
     """The loss of the host: nobody knows what was written, but the journal knows what may have been."""
-    async with killing(tmp_path, database_url) as world:
+    async with killing(tmp_path, queue_url) as world:
         await world.enqueue(JOBS)
         await world.kill_after(600)
         shutil.rmtree(world.state / "record")

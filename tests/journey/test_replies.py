@@ -1,0 +1,83 @@
+"""MO messages over the wire: stored first, answered then."""
+
+from __future__ import annotations
+
+from tests.fakes.smsc import Smsc
+from tests.journey.running import LINK, Relay, Running, app_of, journey, until, write_file
+
+TEMPORARY = 0x64
+
+
+async def test_a_reply_is_stored_before_it_is_answered(tmp_path, queue_url):
+    """What the SMSC was told to forget, we have: here a commit that has to wait keeps the answer back."""
+    async with journey(tmp_path, queue_url) as world, app_of(queue_url) as other:
+        transaction = other.connection.transaction()
+        await transaction.start()
+        await other.connection.execute("lock table tocsin.inbound in access exclusive mode")
+        world.smsc.deliver(source_addr="447700900123", short_message="YES, coming".encode())
+
+        async def waits() -> bool:
+            return bool(
+                await other.value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+            )
+
+        await until(waits)
+        assert world.smsc.received("deliver_sm_resp") == []
+        await transaction.commit()
+
+        (answer,) = await world.smsc.seen("deliver_sm_resp")
+        assert answer.status == 0
+        (row,) = await world.app.fetch("select * from tocsin.inbox")
+        assert (row["source"], row["text"], row["class"], row["link"]) == ("447700900123", "YES, coming", "text", LINK)
+        assert await world.app.value("select type from tocsin.event_log") == "inbound.received"
+
+
+async def test_without_its_database_the_daemon_tells_the_smsc_to_keep_the_reply(tmp_path, queue_url):
+    """0x64; what it sends again afterwards is stored once, and the daemon goes on as before."""
+    async with Smsc() as smsc, Relay(queue_url) as relay, app_of(queue_url) as app:
+        await relay.open()
+        async with Running(write_file(tmp_path, relay.url, {LINK: {"port": smsc.port}})) as daemon:
+            await daemon.until_bound()
+            relay.cut()
+            smsc.deliver(source_addr="447700900123", short_message=b"YES")
+            (refused,) = await smsc.seen("deliver_sm_resp")
+            assert refused.status == TEMPORARY
+
+            await relay.open()
+            sends = 1
+
+            async def stored() -> bool:
+                nonlocal sends
+                if smsc.received("deliver_sm_resp")[-1].status != 0 and len(smsc.received("deliver_sm_resp")) == sends:
+                    smsc.deliver(source_addr="447700900123", short_message=b"YES")
+                    sends += 1
+                return bool(await app.value("select count(*) from tocsin.inbound"))
+
+            await until(stored)
+            await smsc.until(lambda: smsc.received("deliver_sm_resp")[-1].status == 0)
+            assert await app.value("select count(*) from tocsin.inbound") == 1
+            number = await app.enqueue()
+            await app.until_state(number, "submitted")
+            await daemon.stop()
+
+
+async def test_two_honest_replies_of_the_same_words_both_survive(tmp_path, queue_url):
+    """A patient may answer two reminders within a minute."""
+    async with journey(tmp_path, queue_url) as world:
+        for _ in range(2):
+            world.smsc.deliver(source_addr="447700900123", short_message=b"YES")
+        await world.smsc.seen("deliver_sm_resp", 2)
+
+        assert await world.app.value("select count(*) from tocsin.inbox") == 2
+
+
+async def test_a_reply_in_any_alphabet_is_read(tmp_path, queue_url):
+    """What the handset wrote."""
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.deliver(short_message="Привет 🙂".encode("utf-16-be"), data_coding=8)
+        world.smsc.deliver(short_message=b"5 \x1be", data_coding=0)
+        world.smsc.deliver(short_message=b"\x00\x01\x02", data_coding=4)
+        await world.smsc.seen("deliver_sm_resp", 3)
+
+        rows = await world.app.fetch("select text, class from tocsin.inbox order by inbound_id")
+        assert [(row["text"], row["class"]) for row in rows] == [("Привет 🙂", "text"), ("5 €", "text"), ("", "binary")]
