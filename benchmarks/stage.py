@@ -14,7 +14,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import psutil
@@ -88,8 +87,9 @@ class Server:
 
     def database_url(self, name: str) -> str:
         """Give the address of another database of the server."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(path=f"/{name}")).replace(":/?", ":///?") if parts.netloc else ""
+        scheme, rest = self.url.split("://", 1)
+        before, mark, query = rest.partition("?")
+        return f"{scheme}://{before.partition('/')[0]}/{name}{mark}{query}"
 
     async def create(self, name: str) -> str:
         """Make a migrated database, and give its address."""

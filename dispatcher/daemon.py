@@ -208,6 +208,7 @@ class Daemon:
                     await migrate.check(connection.raw)
                 self._schema = "current"
                 await apply(connection, self._settings)
+                await self._upkeep.read_categories(connection)
             except StoreUnavailable as error:
                 self._database_lost(error)
                 await self._pause(RECONNECT_S)
@@ -348,6 +349,7 @@ class Daemon:
 
     async def _settle(self, connection: Connection) -> None:
         self._database_came()
+        self._work.set()  # what a broken connection left
         while True:
             await self._work.wait()
             self._work.clear()
@@ -358,6 +360,7 @@ class Daemon:
             self._written.set()
 
     async def _receive(self, connection: Connection) -> None:
+        self._arrived.set()  # what a broken connection left
         while True:
             await self._arrived.wait()
             self._arrived.clear()

@@ -82,7 +82,7 @@ class Upkeep:
         return [
             ("promote", 0.2, self._promote),
             ("notify_events", 0.1, self._notify_events),
-            ("read_categories", 5.0, self._read_categories),
+            ("read_categories", 5.0, self.read_categories),
             ("expire_urgent", 5.0, self._expire_urgent),
             ("expire_slice", 5.0, self._expire_slice),
             ("resolve_doubt", 2.0, self._resolve_doubt),
@@ -110,7 +110,8 @@ class Upkeep:
             self.events_written = False
             await connection.fetch("notify_events")
 
-    async def _read_categories(self, connection: Connection) -> None:
+    async def read_categories(self, connection: Connection) -> None:
+        """Learn the rules that an operator may have changed; also read once before anything is claimed."""
         for row in await connection.fetch("categories"):
             self._categories[row["name"]] = CategoryRules(row["max_parts"], row["stop_applies"])
 

@@ -461,7 +461,8 @@ create view tocsin.job_status with (security_barrier) as
                  case when count(*) < max(p.parts) then 10 else min(p.rank) end as rank
           from (select s.job_id, s.part, max(s.client_ref) as client_ref, max(s.category) as category, max(s.lane) as lane,
                        max(s.link) as link, max(s.parts) as parts, max(s.attempt) as attempts, max(s.enqueued_at) as enqueued_at,
-                       min(s.submitted_at) as submitted_at, max(s.receipt_at) as receipt_at, max(coalesce(s.receipt_error, nullif(s.reason, 'FENCED'))) as reason,
+                       min(s.submitted_at) as submitted_at, max(s.receipt_at) as receipt_at,
+                       max(coalesce(s.receipt_error, nullif(s.reason, 'FENCED'))) filter (where s.receipt_state < 40) as reason,
                        max(coalesce(s.receipt_state, 10)) as rank
                 from tocsin.sent s where s.app = session_user or (select tocsin.sees_all())
                 group by s.job_id, s.part) p
@@ -469,8 +470,8 @@ create view tocsin.job_status with (security_barrier) as
     where not exists (select from tocsin.closed c where c.job_id = j.job_id)
       and not exists (select from tocsin.deferred d where d.id = j.job_id)
       and not exists (select from tocsin.uncertain u where u.id = j.job_id)
+      -- on any link: the job may have been moved to another one since
       and not exists (select from tocsin.link l join tocsin.ready r on r.link = l.name and r.lane = j.lane and r.id = j.job_id);
-      -- on any link: the job may have been moved to another one after this part was accepted
 
 -- The same for one job, by primary keys and indexes alone.
 create function tocsin.job_status(job_id bigint) returns setof tocsin.job_status
@@ -507,7 +508,8 @@ begin
                case when count(*) = max(p.parts) and min(p.rank) > 10 then max(p.receipt_at) end
         from (select s.part, max(s.client_ref) as client_ref, max(s.category) as category, max(s.lane) as lane, max(s.link) as link,
                      max(s.parts) as parts, max(s.attempt) as attempts, max(s.enqueued_at) as enqueued_at,
-                     min(s.submitted_at) as submitted_at, max(s.receipt_at) as receipt_at, max(coalesce(s.receipt_error, nullif(s.reason, 'FENCED'))) as reason,
+                     min(s.submitted_at) as submitted_at, max(s.receipt_at) as receipt_at,
+                     max(coalesce(s.receipt_error, nullif(s.reason, 'FENCED'))) filter (where s.receipt_state < 40) as reason,
                      max(coalesce(s.receipt_state, 10)) as rank
               from tocsin.sent s where s.job_id = wanted and (s.app = session_user or everyone)
               group by s.part) p

@@ -238,8 +238,7 @@ class Running:
     async def until_bound(self, link: str = LINK) -> None:
         async def bound() -> bool:
             assert self._task is not None
-            if self._task.done():
-                self._task.result()
+            assert not self._task.done(), f"the daemon ended with {self._task.result()}"
             return self.is_bound(link)
 
         await until(bound)
