@@ -65,6 +65,7 @@ def run(command: Sequence[str | Path], account: Account | None) -> subprocess.Co
         errors="replace",
         stdin=subprocess.DEVNULL,
         cwd="/",
+        start_new_session=True,  # a Ctrl-C is for the caller: pg_ctl must end what it began
         env=environment | {"LC_ALL": "C"},
         umask=0o077,
         user=None if account is None else account.uid,

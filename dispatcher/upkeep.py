@@ -57,7 +57,6 @@ class Upkeep:
         self._clock = clock
         self._swept: dict[tuple[str, int], int] = {}  # link, lane -> id up to which the sweep has come
         self._due: dict[str, float] = {}
-        self.events_written = False  # since readers were last told
 
     async def run(self, connection: Connection) -> None:
         """Do every chore whose time has come.
@@ -81,7 +80,6 @@ class Upkeep:
     def _chores(self) -> list[tuple[str, float, Callable[[Connection], Coroutine[None, None, None]]]]:
         return [
             ("promote", 0.2, self._promote),
-            ("notify_events", 0.1, self._notify_events),
             ("read_categories", 5.0, self.read_categories),
             ("expire_urgent", 5.0, self._expire_urgent),
             ("expire_slice", 5.0, self._expire_slice),
@@ -104,11 +102,6 @@ class Upkeep:
             self._wake_claimer()
         if len(rows) == PROMOTE_AT_ONCE:
             self._due["promote"] = 0.0
-
-    async def _notify_events(self, connection: Connection) -> None:
-        if self.events_written:
-            self.events_written = False
-            await connection.fetch("notify_events")
 
     async def read_categories(self, connection: Connection) -> None:
         """Learn the rules that an operator may have changed; also read once before anything is claimed."""

@@ -50,7 +50,7 @@ class TestJourney:
 
     def test_a_throttled_run_holds_its_limit_in_any_second(self, database_server, capsys):
         """At the sink's clock, wherever the second begins."""
-        result = play(database_server, capsys, "--throughput", "50")
+        result = play(database_server, capsys, "--throughput", "50", "--depth", "60")
 
         assert 0 < result["sink"]["most_in_any_second"] <= 50
 

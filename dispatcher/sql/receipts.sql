@@ -28,6 +28,7 @@ with rise as (
            max(greatest(coalesce(s.receipt_state, 10), coalesce(r.rank, 10))) as rank
     from (select distinct job_id from raised) j
     join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $9::float8)
+     and s.submitted_at < now() + interval '1 minute'
     left join raised r on r.job_id = s.job_id and r.part = s.part
     group by s.job_id, s.part
 ), job as (                                              -- the worst of its parts, once each has an end

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from tests.fakes.smsc import Answer
-from tests.journey.running import LINK, Running, app_of, journey, until, write_file
-from tests.journey.running import free_port as unused_port
-from tests.fakes.smsc import Smsc
+from tests.fakes.smsc import Answer, Smsc
+from tests.journey.running import LINK, Running, app_of, free_port, journey, until, write_file
 
 
 async def test_a_job_whose_time_ends_before_a_link_is_bound_expires_and_is_never_written(tmp_path, queue_url):
     """Nobody claims it, so the sweep ends it, by the database's clock."""
-    port = unused_port()
+    port = free_port()
     path = write_file(tmp_path, queue_url, {LINK: {"port": port}})
     async with app_of(queue_url) as app, Running(path) as daemon:
         await until(lambda: _owned(daemon))
@@ -71,9 +69,10 @@ async def test_a_scheduled_job_waits_for_its_time(tmp_path, queue_url):
 
 async def test_a_job_that_was_cancelled_while_it_waited_is_never_written(tmp_path, queue_url):
     """Queued or scheduled; once it is on the wire it is too late, and the answer says so."""
-    port = unused_port()
+    port = free_port()
     path = write_file(tmp_path, queue_url, {LINK: {"port": port}})
     async with app_of(queue_url) as app, Running(path) as daemon:
+        await until(lambda: _owned(daemon))
         queued, other = await app.enqueue(body="cancelled"), await app.enqueue(body="sent")
         scheduled = await app.enqueue(body="scheduled", not_before=datetime.now(UTC) + timedelta(hours=1))
 

@@ -115,7 +115,7 @@ async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(
                 await put_sent(root, job_id, part=part, parts=of)
         rank = dict.fromkeys(parts, 10)
         told: list[tuple[str, str]] = []
-        for _ in range(60):
+        for _ in range(40):
             named_by = chance.sample([(job, part) for job, of in parts.items() for part in range(1, of + 1)], 6)
             states = [chance.choice([20, 30, 40]) for _ in named_by]
             ids = texts([f"m{job}.{part}" for job, part in named_by])
@@ -129,7 +129,7 @@ async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(
                 rank[job_id] = RANKS[row["state"]]
         events = await root.fetch("select type, subject from tocsin.event order by seq")
         assert sorted(told) == sorted(tuple(row) for row in events)
-        assert set(rank.values()) > {30, 40}
+        assert len(told) > len(parts)
 
 
 async def test_an_app_sees_its_own_jobs_and_an_auditor_all(database_url):
