@@ -27,7 +27,7 @@ import asyncpg
 from benchmarks import ledger as cell
 from benchmarks.inside import Inside, scrape
 from benchmarks.ledger import Ledger
-from benchmarks.measure import calibrate, cpu_s, percentile, postgres_cpu_s, rss_mb
+from benchmarks.measure import calibrate, cpu_s, percentile, postgres_cpu_s, rss_mb, speed_now
 from benchmarks.plan import SHARE, Plan, arguments_of, plans
 from benchmarks.report import table
 from benchmarks.stage import CONFIGURATION, Child, Failed, Server, children, postmaster_pid
@@ -99,6 +99,7 @@ class Run:
         self.backlogs: list[Child] = []
         self.starts: list[float] = []  # of the daemon
         self.most_rss = 0.0
+        self.speeds: list[float] = []
 
     async def play(self) -> dict[str, Any]:
         """Play it and give the figures."""
@@ -141,7 +142,7 @@ class Run:
         seen = await self.sink.hear(1, timeout_s=COUNT_S)
         figures = {
             **self._figures(begin, end, seen),
-            "calibration": {"before": calibrated, "after": calibrate()},
+            "calibration": {"before": calibrated, "during": percentile(sorted(self.speeds), 0.5), "after": calibrate()},
             "from_database": await self._from_database(begin, end),
             "emergencies": _latencies(urgent["sent"], seen["emergencies"], begin.at, end.at),
             "clients": [{name: one[name] for name in ("calls", "call_p50_s", "call_p99_s")} for one in clients],
@@ -246,7 +247,8 @@ class Run:
         while (left := until - time.monotonic()) > 0:
             self._see_alive(self.daemon, self.sink, *self.loads)
             self.most_rss = max(self.most_rss, rss_mb(self.daemon.pid))
-            await asyncio.sleep(min(left, 0.5))
+            self.speeds.append(speed_now())
+            await asyncio.sleep(min(left, 1.0))
 
     def _see_alive(self, *watched: Child) -> None:
         for child in watched:

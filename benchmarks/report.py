@@ -46,7 +46,7 @@ def _costs(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("CPU-s per 1,000 delivered", ", ".join(f"{name} {used:.4f}" for name, used in cpu.items())),
         ("  daemon + postgres", "not measured: the server is elsewhere" if both is None else f"{both:.4f}"),
         ("cores", ", ".join(f"{name} {used:.3f}" for name, used in cores.items())),
-        ("calibration, M rounds/s", f"{calibration['before']:.1f} before, {calibration['after']:.1f} after"),
+        ("calibration, M rounds/s", ", ".join(f"{figure:.1f} {when}" for when, figure in calibration.items())),
         ("RSS of the daemon", f"{result['rss_mb']:.0f} MB"),
         ("WAL a job", f"{result['wal_bytes_per_job']:,.0f} bytes"),
         (

@@ -252,7 +252,7 @@ class Daemon:
         self._work.set()
         try:
             async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
-                while self._unwritten():
+                while self._unwritten() or not self._settler.is_idle:
                     self._written.clear()
                     self._work.set()
                     self._arrived.set()

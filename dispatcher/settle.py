@@ -66,6 +66,7 @@ class Settler:
         self._accepted = accepted  # told (link, message_id) once it is committed: an early receipt may wait for it
         self._waiting: dict[Job, None] = {}
         self._flushing: frozenset[Job] = frozenset()
+        self._is_flushing = False
         self._flushed = asyncio.Event()
         self._late: list[Late] = []
         self._batches: list[int] = []  # journals that are over
@@ -74,7 +75,12 @@ class Settler:
     @property
     def pending(self) -> int:
         """Jobs and late answers not yet written back."""
-        return len(self._waiting) + len(self._late)
+        return len(self._waiting) + len(self._flushing) + len(self._late)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits to be written, journals that are over included, and no flush is in flight."""
+        return not (self.pending or self._batches or self._is_flushing)
 
     def put(self, job: Job, outcome: Outcome) -> None:
         """Settle the job with the next flush."""
@@ -120,6 +126,13 @@ class Settler:
             StoreUnavailable: nothing is lost; the same jobs wait for the next flush.
 
         """
+        self._is_flushing = True
+        try:
+            return await self._flush(connection)
+        finally:
+            self._is_flushing = False
+
+    async def _flush(self, connection: Connection) -> int:
         if self._unsure:
             await self._drop_written(connection)
         jobs = list(self._waiting)[:MOST_AT_ONCE]

@@ -61,7 +61,9 @@ class Given:
 class Instance:
     """Claims, settles, matches receipts and stores MO messages under the name and epochs it is given."""
 
-    def __init__(self, name: str, settings: Settings, connections: tuple[Connection, Connection], app: App, record: Record) -> None:
+    def __init__(
+        self, name: str, settings: Settings, connections: tuple[Connection, Connection], app: App, record: Record
+    ) -> None:
         self.name = name
         self.settings = settings
         self.claiming, self.flushing = connections
@@ -109,7 +111,9 @@ class Instance:
     def submit(self, job: Job) -> Submission:
         """What the link would hold of the job: the parts not yet accepted."""
         segments = tuple(
-            Segment(part, job.parts, 0, job.parts > 1, b"") for part in range(1, job.parts + 1) if not job.done >> (part - 1) & 1
+            Segment(part, job.parts, 0, job.parts > 1, b"")
+            for part in range(1, job.parts + 1)
+            if not job.done >> (part - 1) & 1
         )
         job.submission = Submission(job.lane, None, segments, job.expires_at, context=job)  # type: ignore[arg-type]
         return job.submission
@@ -183,7 +187,10 @@ async def instance(
     """An instance that owns every link of its file, which is applied."""
     wanted = links or {LINK: {}}
     path = write_file(
-        folder / name.replace(":", "_"), database_url, {key: {"port": 1, **its} for key, its in wanted.items()}, categories=categories
+        folder / name.replace(":", "_"),
+        database_url,
+        {key: {"port": 1, **its} for key, its in wanted.items()},
+        categories=categories,
     )
     settings = load(path, {})
     record = Record.open(folder / name.replace(":", "_") / "record")

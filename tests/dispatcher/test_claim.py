@@ -36,7 +36,9 @@ async def test_a_claim_brings_what_the_wire_needs(tmp_path, queue_url):
         await one.app.connection.execute(
             "insert into tocsin.suppression (recipient, sender, reason) values ('447700900999', 'Northside', 'STOP')"
         )
-        await one.app.enqueue(body="€" * 100, flash=True, category="staff", options={"priority_flag": 1}, recipient="+447700900123")
+        await one.app.enqueue(
+            body="€" * 100, flash=True, category="staff", options={"priority_flag": 1}, recipient="+447700900123"
+        )
         await one.app.enqueue(category="marketing", recipient="447700900999")
 
         staff, marketing = await one.claim()
@@ -155,7 +157,10 @@ async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(t
                 app = idle.pop(chosen.randrange(len(idle)))
                 transaction = app.connection.transaction()
                 await transaction.start()
-                running[app] = (transaction, [await app.enqueue(category=category) for _ in range(chosen.randint(1, 3))])
+                running[app] = (
+                    transaction,
+                    [await app.enqueue(category=category) for _ in range(chosen.randint(1, 3))],
+                )
             elif action < 0.7 and running:
                 app = chosen.choice(list(running))
                 transaction, ids = running.pop(app)
@@ -233,7 +238,9 @@ async def test_cancel_and_expiry_raced_against_claims_never_end_a_job_that_was_c
         assert sorted([*claimed, *ended, *expired]) == ids
         assert set(cancelled.values()) <= {"cancelled", "too_late"}
         rows = await one.app.fetch("select job_id, state from tocsin.closed")
-        assert {row["job_id"]: row["state"] for row in rows} == dict.fromkeys(ended, "cancelled") | dict.fromkeys(expired, "expired")
+        assert {row["job_id"]: row["state"] for row in rows} == dict.fromkeys(ended, "cancelled") | dict.fromkeys(
+            expired, "expired"
+        )
 
 
 class _Undo(Exception):

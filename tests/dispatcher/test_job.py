@@ -212,7 +212,14 @@ def test_no_bits_are_an_empty_mask():
     assert mask("") == 0
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([v for v in Verdict if v not in (Verdict.THROTTLED, Verdict.LINK_FAULT)])), max_size=6))
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 3), st.sampled_from([v for v in Verdict if v not in (Verdict.THROTTLED, Verdict.LINK_FAULT)])
+        ),
+        max_size=6,
+    )
+)
 def test_every_sequence_of_answers_has_one_outcome_and_no_accepted_part_is_forgotten(answers):
     """Whatever an SMSC says, in whatever order, the decision is defined and never says less than was accepted."""
     three = job(3)

@@ -55,7 +55,13 @@ async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tm
         assert await one.app.value("select count(*) from tocsin.ready") == 0
         assert await one.app.value("select count(*) from tocsin.claim") == 0
         (row,) = await one.app.sent(submitted.id)
-        assert (row["message_id"], row["client_ref"], row["part"], row["parts"], row["receipt_state"]) == ("m1", "r0", 1, 1, None)
+        assert (row["message_id"], row["client_ref"], row["part"], row["parts"], row["receipt_state"]) == (
+            "m1",
+            "r0",
+            1,
+            1,
+            None,
+        )
         assert await one.app.events(failed.id) == ["job.failed"]
         assert await one.app.events(uncertain.id) == ["job.uncertain"]
         assert one.settler.pending == 0

@@ -286,7 +286,9 @@ async def journey(
     """Bring up all of it, the link bound; take it down in order."""
     async with Smsc() as smsc:
         script(smsc)
-        path = write_file(folder, database_url, {LINK: {"port": smsc.port, **link}}, daemon=daemon, categories=categories)
+        path = write_file(
+            folder, database_url, {LINK: {"port": smsc.port, **link}}, daemon=daemon, categories=categories
+        )
         async with Running(path) as running:
             await running.until_bound()
             async with app_of(database_url) as app:

@@ -24,8 +24,12 @@ async def test_an_emergency_is_among_the_next_few_segments_on_a_slow_link(tmp_pa
             await world.app.enqueue(recipient, "Cardiac arrest, ward 4", category="emergency")
             already = len(world.smsc.received("submit_sm"))
             await world.smsc.until(
-                lambda recipient=recipient: world.smsc.received("submit_sm")[-1].fields["destination_addr"] == recipient
-                or any(s.fields["destination_addr"] == recipient for s in world.smsc.received("submit_sm")[already:])
+                lambda recipient=recipient: (
+                    world.smsc.received("submit_sm")[-1].fields["destination_addr"] == recipient
+                    or any(
+                        s.fields["destination_addr"] == recipient for s in world.smsc.received("submit_sm")[already:]
+                    )
+                )
             )
             order = [submit.fields["destination_addr"] for submit in world.smsc.received("submit_sm")]
             positions.append(order.index(recipient) + 1 - already)

@@ -60,4 +60,6 @@ async def test_every_enqueued_text_arrives_once_and_is_delivered(tmp_path, queue
         assert await app.value("select count(*) from tocsin.sent") == len(smsc.submits)
         assert await app.value("select count(*) from tocsin.claim") == 0
         assert set(smsc.receipt_statuses) == {0}
-    print(f"\n{JOBS} jobs, {len(smsc.submits)} segments: enqueued in {enqueued - began:.2f} s, all delivered after {ended - began:.2f} s")
+    print(
+        f"\n{JOBS} jobs, {len(smsc.submits)} segments: enqueued in {enqueued - began:.2f} s, all delivered after {ended - began:.2f} s"
+    )

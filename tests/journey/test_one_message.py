@@ -33,7 +33,11 @@ async def test_a_message_is_enqueued_submitted_and_delivered(tmp_path, queue_url
         assert (fields["destination_addr"], fields["dest_addr_ton"], fields["dest_addr_npi"]) == ("447700900123", 1, 1)
         assert fields["short_message"] == b"Hello \x1b<world\x1b> for 5 \x1be"
         assert (fields["data_coding"], fields["esm_class"], fields["registered_delivery"]) == (0, 0, 1)
-        assert (fields["priority_flag"], fields["protocol_id"], fields.get("schedule_delivery_time") or "") == (0, 0, "")
+        assert (fields["priority_flag"], fields["protocol_id"], fields.get("schedule_delivery_time") or "") == (
+            0,
+            0,
+            "",
+        )
         assert 86_395 <= relative_s(fields["validity_period"]) <= 86_400
         (row,) = await world.app.sent(number)
         assert (row["link"], row["destination"], row["sender"], row["client_ref"]) == (

@@ -38,10 +38,24 @@ async def test_nothing_that_a_patient_wrote_or_was_written_leaves_the_queue(tmp_
             answers = len(smsc.received("deliver_sm_resp"))
             smsc.deliver(source_addr=NUMBER, short_message=f"{WORD} YES".encode())
             smsc.deliver(source_addr=NUMBER, short_message=WORD.encode(), data_coding=4)
-            smsc.deliver(source_addr=NUMBER, destination_addr=NUMBER, esm_class=4, short_message=f"id:{WORD} stat:DELIVRD text:{WORD}".encode())
+            smsc.deliver(
+                source_addr=NUMBER,
+                destination_addr=NUMBER,
+                esm_class=4,
+                short_message=f"id:{WORD} stat:DELIVRD text:{WORD}".encode(),
+            )
             await smsc.seen("deliver_sm_resp", answers + 3)
-            body = b"\x00\x01\x01" + NUMBER.encode() + b"\x00\x01\x01" + NUMBER.encode() + b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff" + WORD.encode()
-            smsc.receiver().send_raw((16 + len(body)).to_bytes(4, "big") + b"\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x7f\xff" + body)
+            body = (
+                b"\x00\x01\x01"
+                + NUMBER.encode()
+                + b"\x00\x01\x01"
+                + NUMBER.encode()
+                + b"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff"
+                + WORD.encode()
+            )
+            smsc.receiver().send_raw(
+                (16 + len(body)).to_bytes(4, "big") + b"\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x7f\xff" + body
+            )
             await until(lambda: app.value("select count(*) from tocsin.inbound where class = 'undecodable'"))
 
             port = await child.port()
@@ -50,7 +64,7 @@ async def test_nothing_that_a_patient_wrote_or_was_written_leaves_the_queue(tmp_
             await child.until_logged("connection_lost")
             await relay.open()
             number = await app.enqueue(NUMBER, f"{WORD} delivered")
-            await app.until_state(number, "delivered")
+            await app.until_state(number, "submitted", "delivered")
             pages += [(await http_get(port, path))[1] for path in ("/metrics", "/readyz", "/")]
             child.terminate()
             assert await child.wait() == 0

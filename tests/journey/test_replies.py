@@ -18,7 +18,9 @@ async def test_a_reply_is_stored_before_it_is_answered(tmp_path, queue_url):
 
         async def waits() -> bool:
             return bool(
-                await other.value("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+                await other.value(
+                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+                )
             )
 
         await until(waits)

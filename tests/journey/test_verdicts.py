@@ -166,14 +166,18 @@ async def test_doubt_is_resent_for_an_emergency_and_held_for_a_reminder(tmp_path
 
         await world.app.until_state(emergency, "submitted")
 
-        submits = [s.fields["short_message"] for s in world.smsc.received("submit_sm") if s.fields["destination_addr"] == TO]
+        submits = [
+            s.fields["short_message"] for s in world.smsc.received("submit_sm") if s.fields["destination_addr"] == TO
+        ]
         assert len(submits) == 3
         assert submits[2] == submits[0]
         assert await world.app.state(reminder) == "uncertain"
         assert sum(s.fields["destination_addr"] == OTHER for s in world.smsc.received("submit_sm")) == 1
 
 
-async def test_a_lost_connection_puts_the_unanswered_in_doubt_and_the_rest_goes_over_the_next_session(tmp_path, queue_url):
+async def test_a_lost_connection_puts_the_unanswered_in_doubt_and_the_rest_goes_over_the_next_session(
+    tmp_path, queue_url
+):
     """What was never written is not in doubt."""
     async with journey(tmp_path, queue_url, window_size=5) as world:
         world.smsc.on_submit = lambda _: Answer(withhold=True)

@@ -1,0 +1,318 @@
+"""dispatcher/ownership.py: one owner a link, by epochs; and what a dead owner may have written."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dispatcher.ownership import Fence, Owner
+from dispatcher.record import Record
+from tests.dispatcher.instance import Clock, Instance, instance
+from tests.journey.running import LINK
+
+TAKEOVER_S = 10.0
+TWO_PARTS = "x" * 200
+
+
+class Time:
+    """A float that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def owner_of(one: Instance, clock: Time | Clock | None = None, replay=None) -> Owner:
+    """The owner of this instance; its epochs are those that the instance claims and settles with."""
+    clock = clock or one.clock
+    made = Owner(
+        name=one.name,
+        links={link.name: link for link in one.settings.links},
+        fence=Fence(TAKEOVER_S, clock),
+        takeover_s=TAKEOVER_S,
+        replay=lambda: replay or one.record.replay,
+        clock=clock,
+    )
+    one.epochs.clear()
+    made.epochs = one.epochs
+    return made
+
+
+async def take(one: Instance, owner: Owner, link: str = LINK):
+    """Take a link while settles go on, as the daemon does."""
+
+    async def settle() -> None:
+        while True:
+            await one.settler.flush(one.flushing)
+            await asyncio.sleep(0.005)
+
+    settling = asyncio.create_task(settle())
+    try:
+        return await owner.take(one.claiming, link, one.settler)
+    finally:
+        while not one.settler.is_idle:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        settling.cancel()
+
+
+class TestFence:
+    """Until when a write to the socket is ours."""
+
+    def test_a_link_may_be_written_to_for_seven_tenths_of_the_take_over_time_after_its_beat_was_sent(self):
+        """The other three lie between the last octet of the old owner and the first of the new one."""
+        clock = Time()
+        fence = Fence(TAKEOVER_S, clock)
+        fence.extend(LINK, sent_at=100.0)
+
+        clock.now = 106.9
+        assert fence.holds(LINK)
+        clock.now = 107.1
+        assert not fence.holds(LINK)
+
+    def test_a_link_that_was_never_taken_or_was_given_back_may_not_be_written_to(self):
+        """No beat, no octet."""
+        fence = Fence(TAKEOVER_S, Time())
+        assert not fence.holds(LINK)
+        fence.extend(LINK, sent_at=100.0)
+        fence.lower(LINK)
+        assert not fence.holds(LINK)
+
+
+async def test_a_free_link_is_taken_at_once_by_one_of_those_who_want_it(tmp_path, queue_url):
+    """The row's lock decides."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as b,
+    ):
+        owners = owner_of(a), owner_of(b)
+        assert await owners[0].candidates(a.claiming) == await owners[1].candidates(b.claiming) == [LINK]
+
+        taken = await asyncio.gather(take(a, owners[0]), take(b, owners[1]))
+
+        assert sorted(one is None for one in taken) == [False, True]
+        (row,) = await a.app.fetch("select owner, epoch from tocsin.link")
+        assert row["epoch"] == 1
+        assert row["owner"] == ("1:a" if taken[0] else "2:b")
+
+
+async def test_another_s_link_is_taken_after_its_beat_stood_still_long_enough_on_our_clock(tmp_path, queue_url):
+    """No time is compared between hosts; a beat begins the wait anew."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as b,
+    ):
+        old = owner_of(a)
+        await take(a, old)
+        clock = Time()
+        new = owner_of(b, clock)
+        assert await new.candidates(b.claiming) == []
+        clock.now += TAKEOVER_S - 0.1
+        assert await new.candidates(b.claiming) == []
+        assert await old.beat(a.claiming, {}) == []
+        clock.now += 1
+        assert await new.candidates(b.claiming) == []
+        clock.now += TAKEOVER_S - 0.1
+        assert await new.candidates(b.claiming) == []
+        clock.now += 0.2
+
+        assert await new.candidates(b.claiming) == [LINK]
+        taken = await take(b, new)
+        assert taken is not None
+        assert taken.epoch == 2
+        assert not taken.recorded
+
+
+async def test_a_beat_between_the_look_and_the_lock_calls_a_take_over_off(tmp_path, queue_url):
+    """It was only slow."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as b,
+    ):
+        old = owner_of(a)
+        await take(a, old)
+        clock = Time()
+        new = owner_of(b, clock)
+        await new.candidates(b.claiming)
+        clock.now += TAKEOVER_S + 1
+        assert await new.candidates(b.claiming) == [LINK]
+        await old.beat(a.claiming, {})
+
+        assert await take(b, new) is None
+        assert await old.beat(a.claiming, {}) == []
+
+
+async def test_an_owner_that_lost_its_link_is_told_by_its_next_beat(tmp_path, queue_url):
+    """From then on it writes nothing."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as b,
+    ):
+        old = owner_of(a)
+        await take(a, old)
+        assert old._fence.holds(LINK)
+        await b.own()
+
+        assert await old.beat(a.claiming, {}) == [LINK]
+        assert not old._fence.holds(LINK)
+        assert old.epochs == {}
+
+
+async def test_its_own_link_is_taken_at_once_after_a_restart(tmp_path, queue_url):
+    """Who holds the state directory's lock knows that its predecessor is dead."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        await take(one, owner_of(one))
+        again = owner_of(one)
+
+        assert await again.candidates(one.claiming) == [LINK]
+        taken = await take(one, again)
+
+        assert taken is not None
+        assert taken.epoch == 2
+
+
+async def test_a_link_given_back_is_free(tmp_path, queue_url):
+    """An orderly end: the next owner need not wait."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        owner = owner_of(one)
+        await take(one, owner)
+
+        await owner.give_back(one.claiming)
+
+        assert not owner._fence.holds(LINK)
+        assert await one.app.value("select owner from tocsin.link") is None
+
+
+async def test_without_a_record_every_part_that_a_journal_names_and_that_is_not_done_is_in_doubt(tmp_path, queue_url):
+    """The host is lost: what is not journalled goes out, what was settled stays settled."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a") as dead,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
+    ):
+        settled, journalled, partly = [await dead.app.enqueue(body=TWO_PARTS) for _ in range(3)]
+        jobs = {job.id: job for job in await dead.claim()}
+        queued = await dead.app.enqueue()
+        dead.accepted(jobs[settled], ["m1", "m2"])
+        await dead.flush()
+        from gateway import Verdict
+
+        dead.answered(jobs[partly], [(1, Verdict.ACCEPTED, 0, "m3")])
+        await dead.flush()
+        owner = owner_of(new)
+        owner._seen.clear()
+        await new.app.connection.execute("update tocsin.link set owner = null")
+
+        taken = await take(new, owner)
+
+        assert taken is not None
+        states = {number: await new.app.state(number) for number in (settled, journalled, partly, queued)}
+        assert states == {settled: "submitted", journalled: "uncertain", partly: "uncertain", queued: "queued"}
+        doubts = dict(await new.app.fetch("select id, doubt::text from tocsin.uncertain"))
+        assert doubts == {journalled: "11", partly: "01"}
+        assert await new.app.value("select count(*) from tocsin.claim") == 0
+        assert [job.id for job in await new.claim()] == [queued]
+
+
+async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(tmp_path, queue_url):
+    """Answered ones are settled from it, refused ones as their answer says, unwritten ones go out."""
+    async with instance(tmp_path, queue_url) as one:
+        names = ("answered", "refused", "throttled", "unanswered", "unwritten", "partly", "half")
+        bodies = {"partly": TWO_PARTS, "half": TWO_PARTS}
+        ids = {name: await one.app.enqueue(body=bodies.get(name, name)) for name in names}
+        jobs = {name: job for job in await one.claim() for name in names if ids[name] == job.id}
+        key = {name: (job.id, job.enqueued_us) for name, job in jobs.items()}
+        one.record.recovered(one.clock())
+        written = [(*key[name], 1) for name in names if name != "unwritten"] + [(*key["half"], 2)]
+        one.record.written(LINK, one.clock(), written)
+        one.record.answered(
+            LINK,
+            one.clock(),
+            [
+                (*key["answered"], 1, 0x00, "m1"),
+                (*key["refused"], 1, 0x0B, ""),
+                (*key["throttled"], 1, 0x58, ""),
+                (*key["partly"], 1, 0x00, "m2"),
+                (*key["half"], 1, 0x00, "m3"),
+            ],
+        )
+        record = Record.open(tmp_path / "1_a" / "record")
+        assert record.replay.intact
+        for job in jobs.values():
+            one.claimer.gone(job)  # the process that held them is dead
+        owner = owner_of(one, replay=record.replay)
+        one.claimer.forget(LINK)
+
+        taken = await take(one, owner)
+
+        assert taken is not None
+        assert taken.recorded
+        assert {name: await one.app.state(ids[name]) for name in names} == {
+            "answered": "submitted",
+            "refused": "failed",
+            "throttled": "queued",
+            "unanswered": "uncertain",
+            "unwritten": "queued",
+            "partly": "queued",
+            "half": "uncertain",
+        }
+        assert [row["message_id"] for row in await one.app.sent(ids["answered"])] == ["m1"]
+        assert [row["message_id"] for row in await one.app.sent(ids["partly"])] == ["m2"]
+        assert await one.app.value("select count(*) from tocsin.claim") == 0
+        claimed = {job.id: job.done for job in await one.claim()}
+        assert claimed == {ids["throttled"]: 0, ids["unwritten"]: 0, ids["partly"]: 1}
+        record.close()
+
+
+@pytest.mark.parametrize("fails_at", ["settle", "forget_journal"])
+async def test_a_take_over_that_broke_off_is_repeated_with_its_journals_still_there(tmp_path, queue_url, fails_at):
+    """Nothing that may have been written is sent because the database went away in between."""
+    from dispatcher.errors import StoreUnavailable
+
+    async with (
+        instance(tmp_path, queue_url, name="1:a") as dead,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
+    ):
+        number = await dead.app.enqueue()
+        (job,) = await dead.claim()
+        await new.app.connection.execute("update tocsin.link set owner = null")
+        owner = owner_of(new)
+
+        class Breaking:
+            def __getattr__(self, name: str):
+                return getattr(new.claiming, name)
+
+            async def fetch(self, name: str, *arguments: object):
+                if name == "forget_journal":
+                    raise StoreUnavailable("gone")
+                return await new.claiming.fetch(name, *arguments)
+
+        if fails_at == "forget_journal":
+            settling = asyncio.create_task(_settle_soon(new))
+            with pytest.raises(StoreUnavailable):
+                await owner.take(Breaking(), LINK, new.settler)  # type: ignore[arg-type]
+            await settling
+        else:
+            taking = asyncio.create_task(owner.take(new.claiming, LINK, new.settler))
+            while not new.settler.pending:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+        assert owner.epochs == {}
+        assert await new.app.value("select count(*) from tocsin.claim") == 1
+
+        # the old owner wakes up in between and believes that all is settled
+        dead.accepted(job, ["m1"])
+        await dead.flush()
+        assert await new.app.value("select count(*) from tocsin.claim") == 1
+
+        await take(new, owner)
+        assert await new.app.state(number) in {"uncertain", "submitted"}
+        assert await new.claim() == []
+
+
+async def _settle_soon(one: Instance) -> None:
+    while not one.settler.pending:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    await one.flush()

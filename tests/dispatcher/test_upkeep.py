@@ -1,0 +1,315 @@
+"""dispatcher/upkeep.py: what has to happen by the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import DaemonSettings
+from dispatcher.policy import CategoryRules
+from dispatcher.store import PINNED, connect
+from dispatcher.upkeep import Upkeep
+from gateway import Verdict
+from tests.dispatcher.instance import Instance, instance
+from tests.journey.running import LINK
+
+DAY_S = 86_400.0
+
+
+class Chores:
+    """The upkeep of an instance; `run` does every chore at once."""
+
+    def __init__(self, one: Instance) -> None:
+        self.one = one
+        self.woken = 0
+        self.categories: dict[str, CategoryRules] = {}
+        self.upkeep = Upkeep(
+            settings=DaemonSettings(),
+            epochs=one.epochs,
+            claimer=one.claimer,
+            receipts=one.receipts,
+            metrics=one.metrics,
+            categories=self.categories,
+            longest_s=3 * DAY_S,
+            wake_claimer=self._wake,
+            clock=one.clock,
+        )
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    async def run(self) -> None:
+        self.upkeep._due.clear()
+        await self.upkeep.run(self.one.claiming)
+
+
+async def doubtful(one: Instance, body: str = "x", parts: tuple[int, ...] = (1,), **named: object) -> int:
+    """A job of which these parts were never answered, and the others accepted."""
+    number = await one.app.enqueue(body=body, **named)  # type: ignore[arg-type]
+    (job,) = [job for job in await one.claim() if job.id == number]
+    every = range(1, job.parts + 1)
+    one.submit(job)
+    one.answered(
+        job,
+        [(p, Verdict.ACCEPTED, 0, f"m{p}") for p in every if p not in parts]
+        + [(p, Verdict.UNANSWERED, 0, "") for p in parts],
+    )
+    await one.flush()
+    assert await one.app.state(number) == "uncertain"
+    return number
+
+
+async def age(one: Instance, table: str, column: str, interval: str) -> None:
+    """Move the clock of these rows back."""
+    await one.app.connection.execute(f"update tocsin.{table} set {column} = {column} - interval '{interval}'")
+
+
+async def test_due_jobs_are_promoted_and_claimed_though_they_lie_behind_the_frontier(tmp_path, queue_url):
+    """Their ids are old; the claimer is told."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await one.app.enqueue()
+        (job,) = await one.claim()
+        one.answered(job, [(1, Verdict.RETRY, 0x14, "")])
+        await one.app.enqueue()
+        await one.claim()
+        await one.flush()
+        await chores.run()
+        assert await one.claim() == []
+
+        await one.app.hurry()
+        await chores.run()
+
+        assert chores.woken == 1
+        (again,) = await one.claim()
+        assert (again.id, again.attempt) == (number, 2)
+
+
+async def test_only_the_owner_of_a_link_promotes_into_it(tmp_path, queue_url):
+    """Whoever else did it could not tell the claimer."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        one.epochs[LINK] = 7
+        await one.app.enqueue(not_before=await one.app.value("select now() + interval '1 minute'"))
+        await one.app.hurry()
+
+        await Chores(one).run()
+
+        assert await one.app.value("select count(*) from tocsin.deferred") == 1
+
+
+async def test_waiting_jobs_expire_but_not_those_that_were_claimed(tmp_path, queue_url):
+    """A claimed one may be on the wire: its own journey ends it."""
+    async with instance(tmp_path, queue_url) as one:
+        claimed = await one.app.enqueue()
+        await one.claim()
+        waiting = {lane: await one.app.enqueue(category=lane) for lane in ("emergency", "staff", "auth", "marketing")}
+        alive = await one.app.enqueue()
+        await one.app.connection.execute(
+            "update tocsin.ready set expires_at = now() - interval '1 second' where id <> $1", alive
+        )
+
+        await Chores(one).run()
+
+        assert {await one.app.state(number) for number in waiting.values()} == {"expired"}
+        assert [await one.app.state(number) for number in (claimed, alive)] == ["queued", "queued"]
+        assert one.counter("tocsin_jobs_total", category="emergency", state="expired") == 1
+
+
+async def test_an_expired_job_that_a_journal_of_another_process_names_is_left_alone(tmp_path, queue_url):
+    """Memory does not hold it; the journal does."""
+    async with instance(tmp_path, queue_url) as one:
+        number, other = await one.app.enqueue(), await one.app.enqueue()
+        await one.claim(room=1)
+        one.claimer.forget(LINK)
+        await one.app.connection.execute("update tocsin.ready set expires_at = now() - interval '1 second'")
+
+        await Chores(one).run()
+
+        assert [await one.app.state(n) for n in (number, other)] == ["queued", "expired"]
+
+
+async def test_a_partly_accepted_job_that_expires_has_failed_partially(tmp_path, queue_url):
+    """The recipient has a piece of it."""
+    async with instance(tmp_path, queue_url) as one:
+        number = await one.app.enqueue()
+        await one.app.connection.execute(
+            "update tocsin.ready set expires_at = now() - interval '1 second', done = B'1'"
+        )
+
+        await Chores(one).run()
+
+        assert (await one.app.state(number), await one.app.reason(number)) == ("failed", "PARTIAL")
+
+
+async def test_doubt_is_resent_twice_at_most_and_only_where_the_category_says_so(tmp_path, queue_url):
+    """Two more texts are better than a missed emergency; a third is noise."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        held = await doubtful(one)
+        emergency = await doubtful(one, category="emergency")
+        rounds = 0
+        await chores.run()
+        assert await one.app.state(emergency) == "uncertain", "not before its minute is over"
+        for _ in range(4):
+            await age(one, "uncertain", "since", "61 seconds")
+            await chores.run()
+            if await one.app.state(emergency) == "uncertain":
+                break
+            await chores.run()  # promoted
+            (job,) = await one.claim()
+            assert (job.id, job.resends) == (emergency, rounds + 1)
+            rounds += 1
+            one.answered(job, [(1, Verdict.UNANSWERED, 0, "")])
+            await one.flush()
+
+        assert rounds == 2
+        assert [await one.app.state(number) for number in (held, emergency)] == ["uncertain", "uncertain"]
+
+
+async def test_a_resend_leaves_out_the_parts_that_were_accepted(tmp_path, queue_url):
+    """Only the doubtful one is doubled."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        await doubtful(one, body="x" * 200, parts=(2,), category="emergency")
+        await age(one, "uncertain", "since", "61 seconds")
+        await chores.run()
+        await chores.run()
+
+        (job,) = await one.claim()
+        assert (job.parts, job.done) == (2, 0b01)
+
+
+async def test_doubt_that_nothing_resolved_ends_in_unknown(tmp_path, queue_url):
+    """After its time and the wait for a receipt: one row for each part that nobody knows of."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await doubtful(one, body="x" * 200, parts=(2,))
+        await age(one, "uncertain", "since", "3 days")
+        await chores.run()
+        assert await one.app.state(number) == "uncertain"
+
+        await age(one, "uncertain", "expires_at", "3 days 1 minute")
+        await chores.run()
+
+        rows = await one.app.sent(number)
+        assert [(row["part"], row["reason"], row["receipt_state"]) for row in rows] == [
+            (1, None, None),
+            (2, "DOUBT", 20),
+        ]
+        assert (await one.app.events(number))[-1] == "job.unknown"
+        assert await one.app.value("select count(*) from tocsin.uncertain") == 0
+        assert await one.app.value("select body from tocsin.sent_text") is None
+
+
+async def test_a_receipt_that_never_came_makes_the_job_unknown(tmp_path, queue_url):
+    """Two days after the end of its validity; the event says so."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number, young = await one.sent(["m1"]), await one.sent(["m2"])
+        await one.app.fetch("select tocsin.make_partitions(1)")
+        await one.app.connection.execute(PARTITIONS_OF_OLD)
+        await one.app.connection.execute(
+            "update tocsin.sent set submitted_at = now() - interval '75 hours', enqueued_at = now() - interval '75 hours' where job_id = $1",
+            number,
+        )
+
+        await chores.run()
+
+        assert [await one.app.state(n) for n in (number, young)] == ["unknown", "submitted"]
+        assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 1
+
+
+PARTITIONS_OF_OLD = """
+do $$
+declare day date;
+begin
+    for n in 2 .. 5 loop
+        day := (now() at time zone 'UTC')::date - n;
+        if to_regclass('tocsin.sent_' || to_char(day, 'YYYYMMDD')) is null then
+            execute format('create table tocsin.%I partition of tocsin.sent for values from (%L) to (%L)', 'sent_' || to_char(day, 'YYYYMMDD'),
+                           day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
+        end if;
+    end loop;
+end $$
+"""
+
+
+async def test_a_journal_whose_claim_was_never_seen_is_dropped_and_others_are_not(tmp_path, queue_url):
+    """Its commit took place and its answer was lost: nobody holds its jobs."""
+    async with instance(tmp_path, queue_url) as one:
+        lost, held = await one.app.enqueue(category="staff"), await one.app.enqueue()
+        await one.claim([1])
+        one.claimer.forget(LINK)
+        await one.claim([3])
+        await age(one, "claim", "at", "2 minutes")
+
+        await Chores(one).run()
+
+        assert await one.app.value("select array_agg(ids[1]) from tocsin.claim") == [held]
+        await one.claimer.probe(one.claiming, whole=True)
+        assert [job.id for job in await one.claim()] == [lost]
+
+
+async def test_what_waits_is_measured_by_lane_and_what_is_in_doubt_by_link(tmp_path, queue_url):
+    """Jobs and the age of the oldest; segments, not jobs."""
+    async with instance(tmp_path, queue_url) as one:
+        await doubtful(one, body="x" * 400, parts=(2, 3))
+        await one.app.enqueue(category="emergency")
+        for _ in range(3):
+            await one.app.enqueue(category="marketing")
+        await age(one, "ready", "due_at", "90 seconds")
+
+        await Chores(one).run()
+
+        assert one.counter("tocsin_queue_jobs", lane="0") == 1
+        assert one.counter("tocsin_queue_jobs", lane="5") == 3
+        assert 90 <= one.counter("tocsin_queue_oldest_seconds", lane="5") < 100
+        assert one.counter("tocsin_uncertain_segments", link=LINK) == 2
+
+
+async def test_the_rules_of_the_categories_are_read(tmp_path, queue_url):
+    """What the journey asks before it sends."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        await chores.run()
+
+        assert chores.categories["marketing"].stop_applies
+        assert not chores.categories["auth"].stop_applies
+        assert chores.categories["auth"].max_parts == 10
+
+
+async def test_a_key_is_forgotten_after_a_week(tmp_path, queue_url):
+    """The table stays small."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.app.enqueue(idempotency_key="old")
+        await age(one, "idempotency", "at", "8 days")
+        await one.app.enqueue(idempotency_key="new")
+
+        await Chores(one).run()
+
+        assert await one.app.value("select array_agg(key) from tocsin.idempotency") == ["new"]
+
+
+async def test_a_chore_that_fails_does_not_keep_the_others_from_being_done(tmp_path, queue_url):
+    """A lock held by somebody else is a matter of one chore."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        locker = await connect(queue_url, PINNED)
+        await one.claiming.execute("set lock_timeout = '50ms'")
+        async with locker.transaction():
+            await locker.execute("lock table tocsin.deferred in access exclusive mode")
+            await chores.run()
+        await locker.close()
+
+        assert chores.categories
+
+
+async def test_a_lost_connection_ends_the_upkeep_so_that_it_gets_another(tmp_path, queue_url):
+    """Or it would fail chore after chore for ever."""
+    from dispatcher.errors import StoreUnavailable
+
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        await one.claiming.close()
+
+        with pytest.raises(StoreUnavailable):
+            await chores.run()
