@@ -148,7 +148,7 @@ class Run:
             "clients": [{name: one[name] for name in ("calls", "call_p50_s", "call_p99_s")} for one in clients],
             "drained_s": drained_s,
             "counters": counters,
-            "account": await self._account([*clients, urgent], seen, daemon_exit),
+            "account": await self._account([*clients, urgent], seen, daemon_exit, drained=drained_s is not None),
         }
         if inside is not None:
             figures["inside"] = inside.figures()
@@ -198,7 +198,7 @@ class Run:
         plan = self.plan
         for number in (0, 1):
             jobs = plan.backlog // 2 + (plan.backlog % 2 if number == 0 else 0)
-            options = {"jobs": jobs, "lanes": int(plan.backlog_of_lanes)}
+            options = {"client": number, "jobs": jobs, "lanes": int(plan.backlog_of_lanes)}
             self.backlogs.append(self._client(f"backlog-{number}", "backlog", 7 + number, **options))
         for child in self.backlogs:
             await child.hear(timeout_s=PRELOAD_S)
@@ -354,7 +354,9 @@ class Run:
         samples = scrape(self._http_port())
         return {name: value for name, value in samples.items() if name.startswith(COUNTERS)}
 
-    async def _account(self, clients: list[dict[str, Any]], seen: dict[str, Any], daemon_exit: int) -> dict[str, Any]:
+    async def _account(
+        self, clients: list[dict[str, Any]], seen: dict[str, Any], daemon_exit: int, *, drained: bool
+    ) -> dict[str, Any]:
         """Every job that was enqueued is in exactly one state, and the sink saw each accepted segment once."""
         plan = self.plan
         outcomes: dict[str, int] = {}
@@ -375,7 +377,8 @@ class Run:
         if not plan.kill:  # a killed daemon leaves doubt, and its receipts wait for who resolves it
             if sent["accepted"] != seen["segments"]:
                 problems.append(f"{seen['segments']} segments at the sink, {sent['accepted']} accepted in the database")
-            if sent["received"] != seen["receipts"]:
+            # stopped in full flow, the last receipts may be committed and their answers lost with the session
+            if sent["received"] != seen["receipts"] and (drained or sent["received"] < seen["receipts"]):
                 problems.append(f"{seen['receipts']} receipts at the sink, {sent['received']} in the database")
             if sent["fenced"]:
                 problems.append(f"{sent['fenced']} answers were fenced")

@@ -183,6 +183,8 @@ async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, An
         call = made.call(jobs, lanes=True) if arguments.lanes else made.call(jobs, 9)
         outcomes.update(row[2] for row in await statement.fetch(call))
         left -= jobs
+        if arguments.lanes:
+            ledger[cell.CLIENTS + arguments.client] = outcomes["queued"]  # the sink cannot tell it from the load
     await connection.close()
     return {"outcomes": outcomes}
 

@@ -16,6 +16,7 @@ SMALLER: Final = (
 )  # fmt: skip
 RUNS: Final = OFFICIAL + SMALLER
 UNLIMITED: Final = 100_000  # the most that throughput_per_s takes
+NO_LIMIT: Final = 2**31
 SHARE: Final = 0.75  # of the measured maximum
 LANE_WEIGHTS: Final = (16, 8, 4, 2, 1)  # of lanes 1 to 5
 
@@ -52,7 +53,7 @@ def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:
     kind, _, number = name.partition("-")
     alone = replace(plan, emergencies_per_s=0.0)
     if name in {"backlog", "three-quarters"}:
-        return replace(plan, backlog=backlog)
+        return replace(plan, backlog=backlog, owed=NO_LIMIT)  # the backlog goes on however many receipts are owed
     if name == "throttled":
         reserve = max(1, min(20, throughput // 10))
         return replace(
@@ -63,7 +64,8 @@ def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:
             most_emergencies=reserve,
         )
     if name == "lanes":
-        return replace(alone, clients=0, backlog=backlog, backlog_of_lanes=True, seconds=min(plan.seconds, 10.0))
+        lasting = {"backlog": backlog, "throughput": min(2_000, backlog // 40)}  # lane 1 takes half, and has a fifth
+        return replace(alone, clients=0, backlog_of_lanes=True, seconds=10.0, **lasting)
     if kind == "window":
         return replace(alone, window=int(number), answer_ms=20.0, depth=min(plan.depth, 1_000))
     if kind == "receipts":

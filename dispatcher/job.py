@@ -160,7 +160,7 @@ def retry_delay_s(lane: int, attempt: int) -> float:
 
 def bits(mask: int, parts: int) -> str:
     """A mask as Postgres writes a bit string: part 1 first."""
-    return "".join("1" if mask >> n & 1 else "0" for n in range(parts))
+    return f"{mask:0{parts}b}"[::-1]
 
 
 def mask(bits_text: str | None) -> int:

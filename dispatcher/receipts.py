@@ -14,7 +14,7 @@ States only rise: unknown < undelivered < delivered. A repetition changes nothin
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store import array, texts
+from dispatcher.store import EMPTY, array, texts
 from gateway import DeliveryState, IdFormat, Receipt, id_forms
 
 if TYPE_CHECKING:
@@ -253,12 +253,21 @@ class ReceiptDesk:
             found += [items[n].parked_id for n in left if items[n].parked_id and items[n] not in unmatched]
         if found:
             await connection.fetch("receipts_matched", array(found))
-        for row in rows:
-            if row["n"] is not None:
-                self._metrics.count_receipt(row["link"], STATE[row["rank"]])
-                self._metrics.observe_receipt(row["category"], row["link"], max(0.0, row["age"]))
-            if row["parts"] == 1:
-                self._metrics.count_job(row["category"], STATE[row["rank"]])
+        self._count(rows, repeated)
+
+    def _count(self, rows: list[Record], repeated: list[Item]) -> None:
+        segments: Counter[tuple[str, int]] = Counter()
+        jobs: Counter[tuple[str, int]] = Counter()
+        for n, parts, category, link, rank, age in rows:
+            if n is not None:
+                segments[link, rank] += 1
+                self._metrics.observe_receipt(category, link, max(0.0, age))
+            if parts == 1:
+                jobs[category, rank] += 1
+        for (link, rank), number in segments.items():
+            self._metrics.count_receipt(link, STATE[rank], number)
+        for (category, rank), number in jobs.items():
+            self._metrics.count_job(category, STATE[rank], number)
         for item in repeated:
             self._metrics.count_receipt(item.link, "repeated")
 
@@ -267,6 +276,7 @@ class ReceiptDesk:
     ) -> list[Record]:
         if not targets:
             return []
+        addresses = [items[n].addresses for n, _, _ in targets]
         return await connection.fetch(
             "apply_receipts",
             array([n for n, _, _ in targets]),
@@ -274,8 +284,8 @@ class ReceiptDesk:
             texts([message_id for _, _, message_id in targets]),
             array([items[n].rank for n, _, _ in targets]),
             texts([items[n].error for n, _, _ in targets]),
-            texts([items[n].addresses[0] for n, _, _ in targets]),
-            texts([items[n].addresses[1] for n, _, _ in targets]),
+            array([one or EMPTY for one, _ in addresses]),
+            array([other or EMPTY for _, other in addresses]),
             age_s,
             self._horizon_s,
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.job import KEEP, RELEASED, Accepted, Job, Outcome, What, bits
-from dispatcher.store import array, texts
+from dispatcher.store import EMPTY, array, quoted, texts
 from gateway import Verdict
 
 if TYPE_CHECKING:
@@ -182,15 +182,16 @@ class Settler:
             array([number[job.link] for job, _, _ in owned]),
             array([job.lane for job, _, _ in owned]),
             array([0 if outcome is RELEASED else outcome.what.value for _, outcome, _ in owned]),
-            texts([outcome.state for _, outcome, _ in owned]),
-            texts([outcome.reason for _, outcome, _ in owned]),
+            # states and reasons are words of ours: they need no quotes
+            array([outcome.state or EMPTY for _, outcome, _ in owned]),
+            array([outcome.reason or EMPTY for _, outcome, _ in owned]),
             array([outcome.delay_s for _, outcome, _ in owned]),
             array([job.attempt for job, _, _ in owned]),
-            texts([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
-            texts([bits(job.doubt, job.parts) for job, _, _ in owned]),
-            texts([array([a.part for a in answers]) for _, _, answers in owned]),
-            texts([texts([a.message_id for a in answers]) for _, _, answers in owned]),
-            texts([array([f"{now - a.written_at:.6f}" for a in answers]) for _, _, answers in owned]),
+            array([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
+            array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in owned]),
+            array([_nested([str(answer.part) for answer in answers]) for _, _, answers in owned]),
+            array([_nested([quoted(answer.message_id) for answer in answers]) for _, _, answers in owned]),
+            array([_nested([f"{now - answer.written_at:.6f}" for answer in answers]) for _, _, answers in owned]),
             array(batches),
         )
         return {row[0] for row in rows}
@@ -284,6 +285,14 @@ class Settler:
             if outcome == "fenced":
                 self._metrics.count_fenced(job.link)
             log.info("late_answer_settled", link=job.link, job_id=job.id, outcome=outcome or "ignored")
+
+
+def _nested(elements: list[str]) -> str:
+    """An array literal as an element of another one."""
+    literal = ",".join(elements)
+    if '"' in literal:
+        literal = literal.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{{{literal}}}"'
 
 
 def _told(outcome: Outcome) -> str:

@@ -63,6 +63,7 @@ def load_queries(folder: Path = FOLDER) -> dict[str, str]:
 
 
 QUERIES = load_queries()
+EMPTY = '""'  # an empty text as an element of an array literal
 
 
 def array(values: Iterable[object]) -> str:
@@ -75,10 +76,11 @@ def texts(values: Iterable[str | None]) -> str:
 
     What Postgres cannot store (U+0000, lone surrogates) becomes U+FFFD.
     """
-    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+    return "{" + ",".join(["NULL" if value is None else quoted(value) for value in values]) + "}"
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A text as an element of an array literal."""
     if value.isascii():
         if "\x00" in value:
             value = value.replace("\x00", "\ufffd")

@@ -114,7 +114,7 @@ $$;
 
 -- ---------------------------------------------------------------- enqueue
 
--- The instant that a text names; null when it names none, or one outside the years 1 to 9999, which no client can read.
+-- The instant that a text names; null when it names none, or one that is near no client's years (1 to 9999 in its zone).
 create function tocsin.to_instant(value text) returns timestamptz
 language plpgsql stable strict as $$
 declare
@@ -139,7 +139,8 @@ begin
     return case
         when others is null then 'options: not an object'
         when others <> '{}' then 'options: unknown option ' || tocsin.some_key(others)
-        when options -> 'priority_flag' not in ('0', '1', '2', '3') then 'options: priority_flag is 0 to 3'
+        when jsonb_typeof(options -> 'priority_flag') <> 'number' or options ->> 'priority_flag' not in ('0', '1', '2', '3')
+            then 'options: priority_flag is 0 to 3'
         when jsonb_typeof(options -> 'cancel_group') <> 'string' or length(options ->> 'cancel_group') not between 1 and 200
             then 'options: cancel_group is a text of 1 to 200 characters'
         when jsonb_typeof(options -> 'tz') <> 'string' then 'options: tz is a text'
@@ -172,7 +173,7 @@ declare
 begin
     perform pg_current_xact_id();
     return query
-    with asked as materialized (                         -- and what is wrong with the item, whatever the configuration
+    with asked as materialized (                         -- the items, and what is wrong with one whatever the configuration
         select a.item, a.category, a.sender,
                coalesce(left(recipient, (select max(length(r.prefix)) from tocsin.route r)), '') as lead,
                a.recipient, a.body, a.key, a.not_before, a.expires_at, a.client_ref, a.options,
@@ -246,7 +247,7 @@ begin
                    sha256(convert_to(jsonb_build_array(recipient, body, category, sender, extract(epoch from not_before),
                                                        extract(epoch from expires_at), flash, options)::text, 'UTF8')) end as request_hash
         from weighed w
-    ), fresh as (
+    ), fresh as (                                        -- the first item of each key that nobody used before
         insert into tocsin.idempotency (app, key, request_hash, job_id, at)
         select distinct on (j.key) app, j.key, j.request_hash, j.job_id, now()
         from judged j where j.key is not null and malformed is null and refused is null order by j.key, j.item

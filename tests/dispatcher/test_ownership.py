@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from dispatcher.errors import StoreUnavailable
 from dispatcher.ownership import Fence, Owner
 from dispatcher.record import Record
+from gateway import Verdict
 from tests.dispatcher.instance import Clock, Instance, instance
 from tests.journey.running import LINK
 
@@ -53,7 +55,7 @@ async def take(one: Instance, owner: Owner, link: str = LINK):
     try:
         return await owner.take(one.claiming, link, one.settler)
     finally:
-        while not one.settler.is_idle:  # noqa: ASYNC110
+        while not one.settler.is_idle:
             await asyncio.sleep(0.005)
         settling.cancel()
 
@@ -196,8 +198,6 @@ async def test_without_a_record_every_part_that_a_journal_names_and_that_is_not_
         queued = await dead.app.enqueue()
         dead.accepted(jobs[settled], ["m1", "m2"])
         await dead.flush()
-        from gateway import Verdict
-
         dead.answered(jobs[partly], [(1, Verdict.ACCEPTED, 0, "m3")])
         await dead.flush()
         owner = owner_of(new)
@@ -268,8 +268,6 @@ async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(
 @pytest.mark.parametrize("fails_at", ["settle", "forget_journal"])
 async def test_a_take_over_that_broke_off_is_repeated_with_its_journals_still_there(tmp_path, queue_url, fails_at):
     """Nothing that may have been written is sent because the database went away in between."""
-    from dispatcher.errors import StoreUnavailable
-
     async with (
         instance(tmp_path, queue_url, name="1:a") as dead,
         instance(tmp_path, queue_url, name="2:b", owns=False) as new,
@@ -295,7 +293,7 @@ async def test_a_take_over_that_broke_off_is_repeated_with_its_journals_still_th
             await settling
         else:
             taking = asyncio.create_task(owner.take(new.claiming, LINK, new.settler))
-            while not new.settler.pending:  # noqa: ASYNC110
+            while not new.settler.pending:
                 await asyncio.sleep(0.005)
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
@@ -313,6 +311,6 @@ async def test_a_take_over_that_broke_off_is_repeated_with_its_journals_still_th
 
 
 async def _settle_soon(one: Instance) -> None:
-    while not one.settler.pending:  # noqa: ASYNC110
+    while not one.settler.pending:
         await asyncio.sleep(0.005)
     await one.flush()

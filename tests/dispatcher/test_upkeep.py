@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from config.settings import DaemonSettings
-from dispatcher.policy import CategoryRules
+from dispatcher.errors import StoreUnavailable
 from dispatcher.store import PINNED, connect
 from dispatcher.upkeep import Upkeep
 from gateway import Verdict
 from tests.dispatcher.instance import Instance, instance
 from tests.journey.running import LINK
+
+if TYPE_CHECKING:
+    from dispatcher.policy import CategoryRules
 
 DAY_S = 86_400.0
 
@@ -305,8 +310,6 @@ async def test_a_chore_that_fails_does_not_keep_the_others_from_being_done(tmp_p
 
 async def test_a_lost_connection_ends_the_upkeep_so_that_it_gets_another(tmp_path, queue_url):
     """Or it would fail chore after chore for ever."""
-    from dispatcher.errors import StoreUnavailable
-
     async with instance(tmp_path, queue_url) as one:
         chores = Chores(one)
         await one.claiming.close()

@@ -358,7 +358,7 @@ def _bare(command: str, sequence: int, status: int) -> bytes:
 
 async def _serve(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
-        out = stack.enter_context(open(arguments.log, "a", encoding="ascii")) if arguments.log else sys.stdout  # noqa: PTH123, ASYNC230
+        out = stack.enter_context(open(arguments.log, "a", encoding="ascii")) if arguments.log else sys.stdout  # noqa: PTH123
         async with Smsc(port=arguments.port) as smsc:
             smsc.answer_delay_s = arguments.answer_delay_s
             smsc.receipt_delay_s = arguments.receipt_delay_s

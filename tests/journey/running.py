@@ -42,7 +42,7 @@ async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 1
     answer: object = None
     try:
         async with asyncio.timeout(timeout_s):
-            while not (answer := await condition()):
+            while not (answer := await condition()):  # what is asked cannot set an event
                 await asyncio.sleep(poll_s)
     except TimeoutError:
         raise AssertionError(f"did not come true within {timeout_s} s; the last answer was {answer!r}") from None
@@ -349,7 +349,7 @@ class Child:
         return int((await self.until_logged("daemon_started"))["http_port"])
 
     def kill(self) -> float:
-        """kill -9; returns when, in monotonic seconds."""
+        """Kill -9; returns when, in monotonic seconds."""
         assert self._process is not None
         at = time.monotonic()
         self._process.kill()

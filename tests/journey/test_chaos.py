@@ -1,5 +1,7 @@
-"""Property 1 and 3 under everything at once: an SMSC that refuses, delays, forgets and hangs up, a database that
-drops connections, apps that cancel. Seeded, so that a failure can be looked at again.
+"""Everything at once, and still each job ends once.
+
+An SMSC that refuses, delays, forgets and hangs up, a database that drops connections, apps that cancel. Seeded, so
+that a failure can be looked at again.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 def texts(count: int, seed: int) -> list[str]:
     """Texts of these lengths: plain, with a euro sign (two septets) and with an emoji (two code units) at and next to every limit."""
     chosen = random.Random(seed)
-    made = []
+    made: list[str] = []
     while len(made) < count:
         for length in LENGTHS:
             plain = "".join(chosen.choices(LETTERS, k=length))

@@ -167,7 +167,7 @@ async def test_after_kill_9_nothing_is_lost_or_doubled_and_only_the_unanswered_i
         await world.until_over()
         uncertain, unanswered = await world.judge()
 
-        assert 0 < uncertain
+        assert uncertain > 0
         assert world.restarts[0] < 5
         figures.append(
             f"first submit_sm {world.restarts[0]:.2f} s after the restart; {uncertain} jobs uncertain,"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.fakes.smsc import DELIVERED, ENROUTE, UNDELIVERABLE, Answer
 from tests.dispatcher.instance import tables
+from tests.fakes.smsc import DELIVERED, ENROUTE, UNDELIVERABLE, Answer
 from tests.journey.running import LINK, journey, until
 
 TO = "447700900123"

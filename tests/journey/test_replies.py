@@ -14,7 +14,7 @@ async def test_a_reply_is_stored_before_it_is_answered(tmp_path, queue_url):
         transaction = other.connection.transaction()
         await transaction.start()
         await other.connection.execute("lock table tocsin.inbound in access exclusive mode")
-        world.smsc.deliver(source_addr="447700900123", short_message="YES, coming".encode())
+        world.smsc.deliver(source_addr="447700900123", short_message=b"YES, coming")
 
         async def waits() -> bool:
             return bool(

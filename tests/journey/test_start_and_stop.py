@@ -46,18 +46,17 @@ async def test_a_daemon_waits_for_its_database_to_be_made(tmp_path, database_ser
     """The server is there, the database is restored a minute later."""
     name = f"tocsin_test_late_{secrets.token_hex(4)}"
     url = database_server.database_url(name)
-    async with Smsc() as smsc:
-        async with Child(write_file(tmp_path, url, {LINK: {"port": smsc.port}})) as child:
-            await child.until_logged("database_unavailable")
-            admin = await asyncpg.connect(database_server.url)
-            try:
-                await admin.execute(f"create database {name} template {template_database}")
-                await smsc.seen("bind_transceiver", timeout_s=15)
-                child.terminate()
-                assert await child.wait() == 0
-            finally:
-                await admin.execute(f"drop database if exists {name} with (force)")
-                await admin.close()
+    async with Smsc() as smsc, Child(write_file(tmp_path, url, {LINK: {"port": smsc.port}})) as child:
+        await child.until_logged("database_unavailable")
+        admin = await asyncpg.connect(database_server.url)
+        try:
+            await admin.execute(f"create database {name} template {template_database}")
+            await smsc.seen("bind_transceiver", timeout_s=15)
+            child.terminate()
+            assert await child.wait() == 0
+        finally:
+            await admin.execute(f"drop database if exists {name} with (force)")
+            await admin.close()
 
 
 async def test_a_second_daemon_on_the_same_state_directory_is_refused(tmp_path, queue_url):

@@ -42,7 +42,7 @@ async def test_a_job_whose_time_ends_in_the_waiting_room_expires_and_is_never_wr
         soon = datetime.now(UTC) + timedelta(seconds=3.5)
         ids = [await world.app.enqueue(f"4477009{n:05d}", expires_at=soon) for n in range(12)]
         async with asyncio.timeout(15):
-            while set(await world.app.states()) != {"submitted", "expired"}:
+            while set(await world.app.states()) != {"submitted", "expired"}:  # the database sets no event
                 await asyncio.sleep(0.1)
 
         on_wire = {submit.fields["destination_addr"] for submit in world.smsc.received("submit_sm")}

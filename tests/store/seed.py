@@ -28,6 +28,26 @@ insert into tocsin.sender values
     ('Wellness', 2, '{marketing}', '{b}');
 """
 
+EMPTY = "".join(
+    f"delete from tocsin.{table};"
+    for table in [
+        *[
+            "link",
+            "category",
+            "sender",
+            "route",
+            "suppression",
+            "ready",
+            "deferred",
+            "claim",
+            "uncertain",
+            "sent",
+            "sent_text",
+        ],
+        *["closed", "receipt_wait", "inbound", "inbound_part", "event_log", "idempotency"],
+    ]
+)
+
 CONTENT = "app, recipient, sender, body, category, flash, enqueued_at, expires_at, parts"
 CONTENT_OF_ONE = "session_user, '447700900123', 'Northside', 'hello', 'transactional', false, now(), now() + interval '{life}', {parts}"
 
@@ -39,10 +59,10 @@ async def connect(url: str, **settings: str) -> asyncpg.Connection:
 
 @contextlib.asynccontextmanager
 async def seeded(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser session on a database with a configuration."""
+    """A superuser session on a database that holds a configuration and nothing else."""
     connection = await connect(url)
     try:
-        await connection.execute(CONFIGURATION)
+        await connection.execute(EMPTY + CONFIGURATION)
         yield connection
     finally:
         await connection.close()

@@ -44,9 +44,9 @@ async def expire(connection: asyncpg.Connection) -> list[int]:
         leave += claimed
 
 
-async def test_a_waiting_job_is_cancelled_once_and_for_all(database_url):
+async def test_a_waiting_job_is_cancelled_once_and_for_all(shared_url):
     """From ready or deferred the row goes, the evidence stays, and asking again gives the same answer."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for table, job_id in (("ready", 1), ("deferred", 2)):
             await put(root, table, job_id, client_ref="'r-1'")
             assert await cancel(root, job_id) == "cancelled"
@@ -61,18 +61,18 @@ async def test_a_waiting_job_is_cancelled_once_and_for_all(database_url):
         assert [tuple(row) for row in events] == [("job.cancelled", "1"), ("job.cancelled", "2")]
 
 
-async def test_cancel_finds_a_job_on_any_link_and_lane(database_url):
+async def test_cancel_finds_a_job_on_any_link_and_lane(shared_url):
     """The caller knows the id alone; a link that the file no longer names may still hold rows."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await root.execute("update tocsin.link set enabled = false where name = 'b'")
         for lane in range(6):
             await put(root, "ready", 10 + lane, link="b", lane=lane)
             assert await cancel(root, 10 + lane) == "cancelled"
 
 
-async def test_what_may_be_on_the_wire_is_too_late(database_url):
+async def test_what_may_be_on_the_wire_is_too_late(shared_url):
     """A journal names it, a part of it was accepted, or it is in doubt: nobody can say that it was not sent."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put(root, "ready", 1)
         assert await claim(root) == [1]
         await put(root, "ready", 2, parts=2, done="'10'")
@@ -85,21 +85,21 @@ async def test_what_may_be_on_the_wire_is_too_late(database_url):
         assert await count(root, "event_log") == 0
 
 
-async def test_a_released_job_can_be_cancelled_again(database_url):
+async def test_a_released_job_can_be_cancelled_again(shared_url):
     """Once no journal names it, nothing of it was written."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put(root, "ready", 1)
         await claim(root)
         await root.execute("delete from tocsin.claim")
         assert await cancel(root, 1) == "cancelled"
 
 
-async def test_another_app_s_job_is_unknown(database_url):
+async def test_another_app_s_job_is_unknown(shared_url):
     """An id is a number anybody can guess."""
     async with (
-        seeded(database_url) as root,
-        app_session(root, database_url) as app,
-        app_session(root, database_url) as other,
+        seeded(shared_url) as root,
+        app_session(root, shared_url) as app,
+        app_session(root, shared_url) as other,
     ):
         await put(root, "deferred", 900)
         await put_sent(root, 901)
@@ -111,9 +111,9 @@ async def test_another_app_s_job_is_unknown(database_url):
         assert await cancel(root, (await enqueue(app))["job_id"]) == "cancelled"
 
 
-async def test_above_read_committed_cancel_refuses(database_url):
+async def test_above_read_committed_cancel_refuses(shared_url):
     """With one snapshot for the whole transaction it could not see a claim that was first."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put(root, "ready", 1)
         for level in ("repeatable_read", "serializable"):
             transaction = root.transaction(isolation=level)
@@ -125,10 +125,10 @@ async def test_above_read_committed_cancel_refuses(database_url):
         assert await count(root, "ready") == 1
 
 
-async def test_a_cancel_that_waits_for_a_claim_finds_it_in_the_journal(database_url):
+async def test_a_cancel_that_waits_for_a_claim_finds_it_in_the_journal(shared_url):
     """The row is locked until the claim commits, and then its journal is there to be seen."""
-    async with seeded(database_url) as root:
-        owner = await connect(database_url)
+    async with seeded(shared_url) as root:
+        owner = await connect(shared_url)
         await put(root, "ready", 1)
         transaction = owner.transaction()
         await transaction.start()
@@ -141,10 +141,10 @@ async def test_a_cancel_that_waits_for_a_claim_finds_it_in_the_journal(database_
         await owner.close()
 
 
-async def test_a_claim_passes_over_a_row_that_is_being_cancelled(database_url):
+async def test_a_claim_passes_over_a_row_that_is_being_cancelled(shared_url):
     """It is not waited for; if the cancel is rolled back, a later claim takes it."""
-    async with seeded(database_url) as root:
-        owner = await connect(database_url)
+    async with seeded(shared_url) as root:
+        owner = await connect(shared_url)
         await put(root, "ready", 1)
         await put(root, "ready", 2)
         transaction = root.transaction()
@@ -156,10 +156,10 @@ async def test_a_claim_passes_over_a_row_that_is_being_cancelled(database_url):
         await owner.close()
 
 
-async def test_a_job_that_a_retry_moves_meanwhile_is_found(database_url):
+async def test_a_job_that_a_retry_moves_meanwhile_is_found(shared_url):
     """A retry flows backwards, from ready to deferred: behind a cancel that has looked there already."""
-    async with seeded(database_url) as root:
-        owner = await connect(database_url)
+    async with seeded(shared_url) as root:
+        owner = await connect(shared_url)
         await put(root, "ready", 1)
         transaction = owner.transaction()
         await transaction.start()
@@ -213,14 +213,14 @@ async def raced(root: asyncpg.Connection, url: str, ender, **columns: str) -> tu
     return set(claimed), set(ended)
 
 
-async def test_raced_against_claims_no_job_is_both_claimed_and_cancelled(database_url):
+async def test_raced_against_claims_no_job_is_both_claimed_and_cancelled(shared_url):
     """Told as cancelled and sent all the same would be a lie to the app, and a message that somebody recalled."""
 
     async def ender(session: asyncpg.Connection, ids: list[int]) -> list[int]:
         return [job_id for job_id in ids if await cancel(session, job_id) == "cancelled"]
 
-    async with seeded(database_url) as root:
-        claimed, ended = await raced(root, database_url, ender)
+    async with seeded(shared_url) as root:
+        claimed, ended = await raced(root, shared_url, ender)
         closed = {row[0] for row in await root.fetch("select job_id from tocsin.closed")}
         assert len(claimed) > ROUNDS
         assert len(ended) > ROUNDS
@@ -229,14 +229,14 @@ async def test_raced_against_claims_no_job_is_both_claimed_and_cancelled(databas
         assert claimed | ended == set(range(1, ROUNDS * ROWS + 1))
 
 
-async def test_raced_against_claims_no_job_is_both_claimed_and_expired(database_url):
+async def test_raced_against_claims_no_job_is_both_claimed_and_expired(shared_url):
     """The sweep ends only what nobody took; what was taken is judged by its owner."""
 
     async def ender(session: asyncpg.Connection, _ids: list[int]) -> list[int]:
         return await expire(session)
 
-    async with seeded(database_url) as root:
-        claimed, ended = await raced(root, database_url, ender, life="-1 second")
+    async with seeded(shared_url) as root:
+        claimed, ended = await raced(root, shared_url, ender, life="-1 second")
         closed = {row[0] for row in await root.fetch("select job_id from tocsin.closed where state = 'expired'")}
         assert len(claimed) > ROUNDS
         assert len(ended) > ROUNDS

@@ -75,9 +75,9 @@ OF_A_WAITING_JOB = [
 ]
 
 
-async def test_each_illegal_row_is_refused(database_url):
+async def test_each_illegal_row_is_refused(shared_url):
     """A bug in one statement must not become a row that another one trusts."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put_sent(root, 1)
         await put_closed(root, 2, "failed", "PARTIAL")
         await put(root, "uncertain", 3)
@@ -88,9 +88,9 @@ async def test_each_illegal_row_is_refused(database_url):
                 assert await root.fetchval(f"select count(*) from tocsin.{table}") >= 0
 
 
-async def test_each_illegal_content_is_refused_wherever_a_job_waits(database_url):
+async def test_each_illegal_content_is_refused_wherever_a_job_waits(shared_url):
     """Whatever way a row takes, what reaches the wire is a number, a text and a lane."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for table in ("ready", "deferred"):
             await put(root, table, 1)
             for change in [*OF_A_WAITING_JOB, "parts = 0", "parts = 256"] if table == "ready" else OF_A_WAITING_JOB:
@@ -100,33 +100,33 @@ async def test_each_illegal_content_is_refused_wherever_a_job_waits(database_url
                 await root.execute(f"insert into tocsin.{table} select * from tocsin.{table}")
 
 
-async def test_ready_has_no_index_but_its_primary_key(database_url):
+async def test_ready_has_no_index_but_its_primary_key(shared_url):
     """A second one that tempted the planner made claims 300 times slower."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         indexes = await root.fetch(
             "select indexname from pg_indexes where schemaname = 'tocsin' and tablename = 'ready'"
         )
         assert [row[0] for row in indexes] == ["ready_pkey"]
 
 
-async def test_ids_are_not_handed_out_ahead(database_url):
+async def test_ids_are_not_handed_out_ahead(shared_url):
     """With a cache, an idle session would hold low ids back, and a claim would never look below what it has read."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         assert await root.fetchval("select seqcache from pg_sequence where seqrelid = 'tocsin.job_id'::regclass") == 1
 
 
-async def test_the_functions_are_closed_to_the_public(database_url):
+async def test_the_functions_are_closed_to_the_public(shared_url):
     """A right that everyone has is no right; the security definers must not be called by chance."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         open_ones = await root.fetch(
             "select proname from pg_proc p where pronamespace = 'tocsin'::regnamespace and has_function_privilege('public', p.oid, 'execute')"
         )
         assert open_ones == []
 
 
-async def test_every_definer_s_function_pins_its_search_path(database_url):
+async def test_every_definer_s_function_pins_its_search_path(shared_url):
     """Else a caller's own table or operator would run with the owner's rights."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         rows = await root.fetch(
             "select proname, proconfig from pg_proc where pronamespace = 'tocsin'::regnamespace and prosecdef order by proname"
         )

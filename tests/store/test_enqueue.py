@@ -21,9 +21,9 @@ async def refusal(connection, **fields) -> tuple[str, str]:
     return error.sqlstate, error.column_name
 
 
-async def test_a_request_becomes_a_row_of_ready_in_its_category_s_lane(database_url):
+async def test_a_request_becomes_a_row_of_ready_in_its_category_s_lane(shared_url):
     """What the row holds is what the request said, the number in its one stored form."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         row = await enqueue(
             root,
             body="Bring your referral.",
@@ -47,17 +47,17 @@ async def test_a_request_becomes_a_row_of_ready_in_its_category_s_lane(database_
         assert ready["expires_at"] - ready["enqueued_at"] == timedelta(minutes=30)
 
 
-async def test_without_options_the_row_stores_none(database_url):
+async def test_without_options_the_row_stores_none(shared_url):
     """Empty options cost no octet and mean the same request."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for options in ("{}", None, "null"):
             await enqueue(root, options=options)
         assert await count(root, "ready", "options is null") == 3
 
 
-async def test_not_before_defers_and_moves_the_default_expiry(database_url):
+async def test_not_before_defers_and_moves_the_default_expiry(shared_url):
     """A job that waits a week for its day has its whole time to live after that day."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         day = datetime.now(UTC) + timedelta(days=7)
         row = await enqueue(root, not_before=day)
         assert row["outcome"] == "deferred"
@@ -70,9 +70,9 @@ async def test_not_before_defers_and_moves_the_default_expiry(database_url):
         )
 
 
-async def test_the_sender_is_the_first_that_allows_the_category(database_url):
+async def test_the_sender_is_the_first_that_allows_the_category(shared_url):
     """Position decides, not name or order of insertion."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for category in ("transactional", "staff", "marketing"):
             await enqueue(root, category=category)
         await enqueue(root, sender="Clinic")
@@ -80,9 +80,9 @@ async def test_the_sender_is_the_first_that_allows_the_category(database_url):
         assert [tuple(row) for row in rows] == [("Northside", "a"), ("Clinic", "a"), ("Wellness", "b"), ("Clinic", "a")]
 
 
-async def test_the_longest_prefix_routes_to_its_first_link_that_has_the_sender(database_url):
+async def test_the_longest_prefix_routes_to_its_first_link_that_has_the_sender(shared_url):
     """A link without the sender would replace or refuse it."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for recipient in ("+33123456789", "447700900123", "447800900123"):
             await enqueue(root, recipient=recipient)
         await enqueue(root, recipient="447700900123", category="marketing")
@@ -98,9 +98,9 @@ async def test_the_longest_prefix_routes_to_its_first_link_that_has_the_sender(d
         ]
 
 
-async def test_without_a_route_the_job_is_blocked_and_leaves_evidence(database_url):
+async def test_without_a_route_the_job_is_blocked_and_leaves_evidence(shared_url):
     """A refusal by policy is an outcome with a reason, a row and an event; never an error."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         row = await enqueue(root, recipient="33123456789", category="marketing", client_ref="r-1")
         assert (row["outcome"], row["reason"]) == ("blocked", "NO_ROUTE")
         closed = await root.fetchrow("select * from tocsin.closed")
@@ -136,9 +136,9 @@ NO_E164_NUMBERS = [
 ]
 
 
-async def test_a_recipient_that_is_no_e164_number_is_refused(database_url):
+async def test_a_recipient_that_is_no_e164_number_is_refused(shared_url):
     """Guessing at a number sends somebody's message to somebody else."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for recipient in NO_E164_NUMBERS:
             assert (await refusal(root, recipient=recipient), recipient) == (("TC400", "recipient"), recipient)
         assert await count(root, "ready") == 0
@@ -171,17 +171,17 @@ MALFORMED = [
 ]
 
 
-async def test_a_malformed_request_names_its_field(database_url):
+async def test_a_malformed_request_names_its_field(shared_url):
     """An app's developer sees which argument was wrong; nothing is shortened or guessed."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for field, values in MALFORMED:
             assert (await refusal(root, **values), values) == (("TC400", field), values)
         assert await count(root, "ready") + await count(root, "idempotency") == 0
 
 
-async def test_an_instant_that_no_client_can_read_is_refused(database_url):
+async def test_an_instant_that_no_client_can_read_is_refused(shared_url):
     """Such a row would break every reader of the queue, or the addition of the time to live."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         for field in ("not_before", "expires_at"):
             for moment in ("infinity", "-infinity", "294276-12-31", "10000-01-01", "4713-01-01 BC"):
                 with pytest.raises(asyncpg.PostgresError) as raised:
@@ -189,16 +189,16 @@ async def test_an_instant_that_no_client_can_read_is_refused(database_url):
                 assert (raised.value.sqlstate, raised.value.column_name) == ("TC400", field)
 
 
-async def test_a_sender_that_no_link_needs_leaves_no_default(database_url):
+async def test_a_sender_that_no_link_needs_leaves_no_default(shared_url):
     """Without any sender for the category the message names the missing piece."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await root.execute("delete from tocsin.sender where address = 'Wellness'")
         assert await refusal(root, category="marketing") == ("TC400", "sender")
 
 
-async def test_the_same_key_and_request_is_a_duplicate_whatever_the_time_zone(database_url):
+async def test_the_same_key_and_request_is_a_duplicate_whatever_the_time_zone(shared_url):
     """A retry gives the first job's id; how a session writes an instant is not part of the request."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         day = datetime(2090, 5, 1, 8, tzinfo=UTC)
         first = await enqueue(root, idempotency_key="k", expires_at=day, recipient="+447700900123")
         await root.execute("set timezone = 'Asia/Kathmandu'")
@@ -209,7 +209,7 @@ async def test_the_same_key_and_request_is_a_duplicate_whatever_the_time_zone(da
         assert await count(root, "ready") == 1
 
 
-async def test_the_same_key_for_another_request_is_a_conflict(database_url):
+async def test_the_same_key_for_another_request_is_a_conflict(shared_url):
     """Silence would lose the second message, sending it would double the first."""
     others = [
         {"recipient": "447700900124"},
@@ -221,24 +221,24 @@ async def test_the_same_key_for_another_request_is_a_conflict(database_url):
         {"category": "emergency", "flash": True},
         {"options": '{"cancel_group": "g"}'},
     ]
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await enqueue(root, idempotency_key="k")
         for other in others:
             assert (await refusal(root, idempotency_key="k", **other), other) == (("TC409", "idempotency_key"), other)
         assert await count(root, "ready") == 1
 
 
-async def test_client_ref_is_not_part_of_the_request(database_url):
+async def test_client_ref_is_not_part_of_the_request(shared_url):
     """It is the caller's own note, and a retry may carry another."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         first = await enqueue(root, idempotency_key="k", client_ref="r-1")
         again = await enqueue(root, idempotency_key="k", client_ref="r-2")
         assert (again["outcome"], again["job_id"]) == ("duplicate", first["job_id"])
 
 
-async def test_a_repeated_request_is_a_duplicate_even_when_it_would_be_refused_by_now(database_url):
+async def test_a_repeated_request_is_a_duplicate_even_when_it_would_be_refused_by_now(shared_url):
     """A retry after its expiry, or after a change of the configuration, must learn of the job that exists."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         transaction = root.transaction()
         await transaction.start()
         soon = await root.fetchval("select now() + interval '1 millisecond'")
@@ -250,18 +250,18 @@ async def test_a_repeated_request_is_a_duplicate_even_when_it_would_be_refused_b
         assert await refusal(root, idempotency_key="k", category="staff", body="other") == ("TC400", "category")
 
 
-async def test_a_blocked_request_keeps_its_key(database_url):
+async def test_a_blocked_request_keeps_its_key(shared_url):
     """The same call again gives the same answer's id, not a second row."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         first = await enqueue(root, recipient="33123456789", category="marketing", idempotency_key="k")
         again = await enqueue(root, recipient="33123456789", category="marketing", idempotency_key="k")
         assert (first["outcome"], again["outcome"], again["job_id"]) == ("blocked", "duplicate", first["job_id"])
         assert await count(root, "closed") == 1
 
 
-async def test_keys_belong_to_the_app_that_used_them(database_url):
+async def test_keys_belong_to_the_app_that_used_them(shared_url):
     """Two apps that count from 1 must not meet; the app is who logged in, not who owns the function."""
-    async with seeded(database_url) as root, app_session(root, database_url) as app:
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
         first = await enqueue(root, idempotency_key="1")
         other = await enqueue(app, idempotency_key="1", body="another request")
         assert (first["outcome"], other["outcome"]) == ("queued", "queued")
@@ -270,9 +270,9 @@ async def test_keys_belong_to_the_app_that_used_them(database_url):
         assert (await enqueue(app, idempotency_key="1", body="another request"))["job_id"] == other["job_id"]
 
 
-async def test_an_app_reaches_the_queue_through_the_functions_alone(database_url):
+async def test_an_app_reaches_the_queue_through_the_functions_alone(shared_url):
     """The functions run with their owner's rights; the caller needs none of the tables, and cannot plant its own names."""
-    async with seeded(database_url) as root, app_session(root, database_url) as app:
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
         await app.execute("create temp table ready (id int); set search_path = pg_temp, public")
         assert (await enqueue(app))["outcome"] == "queued"
         for query in ("select * from tocsin.ready", "select tocsin.admit('[]')", "select * from tocsin.idempotency"):
@@ -280,10 +280,10 @@ async def test_an_app_reaches_the_queue_through_the_functions_alone(database_url
                 await app.execute(query)
 
 
-async def test_twenty_identical_requests_at_once_make_one_job(database_url):
+async def test_twenty_identical_requests_at_once_make_one_job(shared_url):
     """Twenty workers that retry the same event are one message."""
-    async with seeded(database_url) as root:
-        sessions = [await connect(database_url) for _ in range(20)]
+    async with seeded(shared_url) as root:
+        sessions = [await connect(shared_url) for _ in range(20)]
         rows = await asyncio.gather(*[enqueue(session, idempotency_key="k") for session in sessions])
         outcomes = sorted(row["outcome"] for row in rows)
         assert outcomes == ["duplicate"] * 19 + ["queued"]
@@ -293,10 +293,10 @@ async def test_twenty_identical_requests_at_once_make_one_job(database_url):
             await session.close()
 
 
-async def test_a_key_of_an_open_transaction_makes_the_next_one_wait_and_give_up(database_url):
+async def test_a_key_of_an_open_transaction_makes_the_next_one_wait_and_give_up(shared_url):
     """Neither duplicate nor queued would be true before the first one has committed."""
-    async with seeded(database_url) as root:
-        other = await connect(database_url)
+    async with seeded(shared_url) as root:
+        other = await connect(shared_url)
         transaction = other.transaction()
         await transaction.start()
         await enqueue(other, idempotency_key="k")
@@ -308,9 +308,9 @@ async def test_a_key_of_an_open_transaction_makes_the_next_one_wait_and_give_up(
         await other.close()
 
 
-async def test_lane_0_is_notified_with_its_link_and_nothing_else_is(database_url):
+async def test_lane_0_is_notified_with_its_link_and_nothing_else_is(shared_url):
     """A NOTIFY in each transaction would make the commits of all apps wait for each other."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         heard: list[str] = []
         await root.add_listener("tocsin_ready", lambda *call: heard.append(call[-1]))
         later = datetime.now(UTC) + timedelta(hours=1)
@@ -322,9 +322,9 @@ async def test_lane_0_is_notified_with_its_link_and_nothing_else_is(database_url
         assert heard == ["b", "a"]
 
 
-async def test_a_rolled_back_request_leaves_nothing_but_a_gap_in_the_ids(database_url):
+async def test_a_rolled_back_request_leaves_nothing_but_a_gap_in_the_ids(shared_url):
     """The caller's own transaction decides; ids are not handed out again."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         transaction = root.transaction()
         await transaction.start()
         gone = await enqueue(root, idempotency_key="k")
@@ -334,9 +334,9 @@ async def test_a_rolled_back_request_leaves_nothing_but_a_gap_in_the_ids(databas
         assert row["job_id"] > gone["job_id"]
 
 
-async def test_the_caller_s_settings_do_not_change_the_outcome(database_url):
+async def test_the_caller_s_settings_do_not_change_the_outcome(shared_url):
     """A session may pin what it likes: the functions pin their own."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await root.execute(
             "set enable_hashjoin = off; set enable_nestloop = off; set lock_timeout = 0; set datestyle = 'SQL, DMY'"
         )

@@ -71,11 +71,11 @@ class Reader:
         self._after = self.read[-1][0] if self.read else 0
 
 
-async def test_a_cursor_reads_each_committed_event_once_and_in_order(database_url):
+async def test_a_cursor_reads_each_committed_event_once_and_in_order(shared_url):
     """Transactions begin, write and commit in random order, some roll back, some only to a savepoint."""
     chance = random.Random(3)
-    async with seeded(database_url) as root:
-        writers = [Writer(await connect(database_url)) for _ in range(WRITERS)]
+    async with seeded(shared_url) as root:
+        writers = [Writer(await connect(shared_url)) for _ in range(WRITERS)]
         reader = Reader(root)
         committed: list[list[str]] = []
         for step in range(STEPS):
@@ -106,10 +106,10 @@ async def test_a_cursor_reads_each_committed_event_once_and_in_order(database_ur
         assert len(reader.read) > STEPS / 4
 
 
-async def test_an_open_transaction_delays_later_events_and_loses_none(database_url):
+async def test_an_open_transaction_delays_later_events_and_loses_none(shared_url):
     """A reader that had gone past it would never come back for it."""
-    async with seeded(database_url) as root:
-        early, late = Writer(await connect(database_url)), Writer(await connect(database_url))
+    async with seeded(shared_url) as root:
+        early, late = Writer(await connect(shared_url)), Writer(await connect(shared_url))
         reader = Reader(root)
         for subject, writer in enumerate((early, late), start=1):
             await writer.begin()
@@ -124,9 +124,9 @@ async def test_an_open_transaction_delays_later_events_and_loses_none(database_u
             await writer.session.close()
 
 
-async def test_more_events_than_a_transaction_has_numbers_are_refused(database_url):
+async def test_more_events_than_a_transaction_has_numbers_are_refused(shared_url):
     """2^20 numbers: the next would be those of the following transaction."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         transaction = root.transaction()
         await transaction.start()
         first = await root.fetchval("select tocsin.event_seq(1048575)")
@@ -136,9 +136,9 @@ async def test_more_events_than_a_transaction_has_numbers_are_refused(database_u
         await transaction.rollback()
 
 
-async def test_an_app_reads_the_events_of_its_own_jobs(database_url):
+async def test_an_app_reads_the_events_of_its_own_jobs(shared_url):
     """An event names a job; another app's are none of its business."""
-    async with seeded(database_url) as root, app_session(root, database_url) as app:
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
         blocked = {"recipient": "33123456789", "category": "marketing"}
         await enqueue(root, **blocked)
         row = await enqueue(app, **blocked)

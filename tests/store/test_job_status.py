@@ -53,9 +53,9 @@ async def random_job(root, chance: random.Random, job_id: int) -> str:
     return STATES[min(max(attempts) for attempts in accepted.values()) if len(accepted) == parts else 10]
 
 
-async def test_view_and_function_agree_with_the_rule_on_random_histories(database_url):
+async def test_view_and_function_agree_with_the_rule_on_random_histories(shared_url):
     """The worst of its parts' best attempts; but where it waits, and how it ended before acceptance, decide first."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         chance = random.Random(11)
         expected = {job_id: await random_job(root, chance, job_id) for job_id in range(1, JOBS + 1)}
         view = await both(root, JOBS)
@@ -65,9 +65,9 @@ async def test_view_and_function_agree_with_the_rule_on_random_histories(databas
         assert len(set(expected.values())) == 12, "every state occurs, and jobs without one"
 
 
-async def test_each_place_of_a_job_has_its_state(database_url):
+async def test_each_place_of_a_job_has_its_state(shared_url):
     """What an app reads at every step of a job's life, each with the reason that stands there."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put(root, "ready", 1, client_ref="'r-1'")
         await put(root, "deferred", 2, reason="'RETRY_THROTTLED'")
         await put(root, "uncertain", 3)
@@ -90,9 +90,9 @@ async def test_each_place_of_a_job_has_its_state(database_url):
         }
 
 
-async def test_a_job_of_several_parts_is_final_when_each_part_is(database_url):
+async def test_a_job_of_several_parts_is_final_when_each_part_is(shared_url):
     """Half a message that arrived is not a message that arrived."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         await put_sent(root, 1, part=1, parts=2, receipt_state="40", receipt_at="now()")
         assert (await both(root, 1))[1]["state"] == "submitted"
         await put_sent(root, 1, part=2, parts=2)
@@ -105,9 +105,9 @@ async def test_a_job_of_several_parts_is_final_when_each_part_is(database_url):
         assert (row["state"], row["reason"], row["final_at"] is None) == ("undelivered", "012", False)
 
 
-async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(database_url):
+async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(shared_url):
     """Receipts come twice, late and in any order; an app that acted on delivered must not hear undelivered."""
-    async with seeded(database_url) as root:
+    async with seeded(shared_url) as root:
         chance = random.Random(5)
         parts = {job_id: chance.choice([1, 1, 2, 3]) for job_id in range(1, 21)}
         for job_id, of in parts.items():
@@ -132,9 +132,9 @@ async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(
         assert len(told) > len(parts)
 
 
-async def test_an_app_sees_its_own_jobs_and_an_auditor_all(database_url):
+async def test_an_app_sees_its_own_jobs_and_an_auditor_all(shared_url):
     """By the view and by the function alike."""
-    async with seeded(database_url) as root, app_session(root, database_url) as app:
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
         others = (await enqueue(root))["job_id"]
         mine = (await enqueue(app))["job_id"]
         assert [row["job_id"] for row in await app.fetch("select job_id from tocsin.job_status")] == [mine]
