@@ -64,8 +64,15 @@ def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:
             most_emergencies=reserve,
         )
     if name == "lanes":
-        lasting = {"backlog": backlog, "throughput": min(2_000, backlog // 40)}  # lane 1 takes half, and has a fifth
-        return replace(alone, clients=0, backlog_of_lanes=True, seconds=10.0, **lasting)
+        lasting = min(2_000, backlog // 40)  # lane 1 has a fifth of the backlog and takes half of this each second
+        return replace(
+            alone,
+            clients=0,
+            backlog=backlog,
+            backlog_of_lanes=True,
+            throughput=lasting,
+            seconds=min(plan.seconds, 10.0),
+        )
     if kind == "window":
         return replace(alone, window=int(number), answer_ms=20.0, depth=min(plan.depth, 1_000))
     if kind == "receipts":

@@ -124,7 +124,7 @@ class ReceiptDesk:
         self._unsettled = unsettled  # link and message id of answers that were read and are not yet committed
         self._waiting: deque[Item] = deque()
         self._early: dict[tuple[str, str], list[Item]] = {}  # unanswered until their segment's answer is committed
-        self._parked: dict[tuple[str, str], Item] = {}  # by link and each form of the id
+        self._parked: dict[tuple[str, str], list[Item]] = {}  # by link and each form of the id; ids share forms
         self._meanwhile: set[tuple[str, str]] | None = None  # link and message id, committed during the flush in flight
 
     @property
@@ -174,8 +174,7 @@ class ReceiptDesk:
         if not self._parked:
             return
         for other in self.account_of(link):
-            item = self._parked.get((other, message_id))
-            if item is not None:
+            for item in list(self._parked.get((other, message_id), ())):
                 self._unpark(item)
                 self._waiting.append(item)
                 self._wake()
@@ -362,12 +361,15 @@ class ReceiptDesk:
     def _park(self, item: Item) -> None:
         if len(self._parked) < MOST_PARKED:
             for form in item.forms:
-                self._parked.setdefault((item.link, form), item)
+                self._parked.setdefault((item.link, form), []).append(item)
 
     def _unpark(self, item: Item) -> None:
         for form in item.forms:
-            if self._parked.get((item.link, form)) is item:
-                del self._parked[item.link, form]
+            sharing = self._parked.get((item.link, form), [])
+            if item in sharing:
+                sharing.remove(item)
+                if not sharing:
+                    del self._parked[item.link, form]
 
     async def restore(self, connection: Connection, links: Iterable[str]) -> None:
         """Take up receipts that an earlier process parked; each is tried once more."""
@@ -393,7 +395,7 @@ class ReceiptDesk:
     async def tell_unmatched(self, connection: Connection) -> None:
         """Count receipts that found no segment in time, and let go of those that waited long enough."""
         now = self._clock()
-        items = set(self._parked.values())
+        items = {item for sharing in self._parked.values() for item in sharing}
         late = [item for item in items if not item.told and now - item.parked_at >= TELL_UNMATCHED_AFTER_S]
         if late:
             await connection.fetch("receipts_unmatched", array(item.parked_id for item in late))

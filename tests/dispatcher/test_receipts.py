@@ -257,6 +257,22 @@ async def test_an_early_receipt_with_another_form_of_the_id_waits_too(tmp_path, 
         assert await one.app.state(number) == "delivered"
 
 
+async def test_early_receipts_whose_ids_share_a_form_each_find_their_segment(tmp_path, queue_url):
+    """0x10 is 16: the receipt that came first must not stand in the other's place."""
+    async with instance(tmp_path, queue_url) as one:
+        ids = [await one.app.enqueue() for _ in range(2)]
+        jobs = await one.claim()
+        await one.receive(receipt("10"))
+        await one.receive(receipt("16"))
+
+        for job, name in zip(jobs, ("16", "10"), strict=True):
+            one.accepted(job, [name])
+            await one.flush()
+            await one.receive()
+
+        assert [await one.app.state(number) for number in ids] == ["delivered", "delivered"]
+
+
 async def test_a_receipt_whose_answer_is_read_and_not_committed_is_answered_after_that_commit(tmp_path, queue_url):
     """It belongs to a row that is about to be there."""
     async with instance(tmp_path, queue_url) as one:
