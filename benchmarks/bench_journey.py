@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import argparse
 
 COUNTERS: Final = ("tocsin_jobs_total", "tocsin_submit_sm_total", "tocsin_receipts_total")
+TOLD_TO_END: Final = 130
 BIND_S: Final = 30.0
 PRELOAD_S: Final = 1_200.0
 STILL_S: Final = 0.5  # without a change, before the tables are asked whether the queue has drained
@@ -447,7 +449,11 @@ async def play(plan: Plan, server: Server, database: str, *, keep_logs: bool) ->
 
 
 async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Play the runs."""
+    """Play the runs. Ctrl-C and SIGTERM end the children in order, and remove what was made."""
+    task = asyncio.current_task()
+    assert task is not None
+    for told in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
     results: list[dict[str, Any]] = []
     with Server(arguments.database) as server:
         for number, planned in enumerate(plans(arguments)):
@@ -466,7 +472,7 @@ async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the benchmark; 1 when a job is not accounted for, 3 when a run could not be played."""
+    """Run the benchmark; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
     arguments = arguments_of(words)
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -477,6 +483,8 @@ def main(words: list[str] | None = None) -> int:
         print(", ".join(about.values()), flush=True)
     try:
         results = asyncio.run(bench(arguments))
+    except asyncio.CancelledError:
+        return TOLD_TO_END
     except Failed as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 3

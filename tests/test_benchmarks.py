@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -31,6 +34,14 @@ def play(database_server: DatabaseServer, capsys: pytest.CaptureFixture[str], *w
 
     assert code == 0, printed["runs"][0]["account"]
     return dict(printed["runs"][0])
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; "" when it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 @pytest.mark.slow
@@ -68,7 +79,24 @@ class TestJourney:
         names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
         assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
         children = psutil.Process(os.getpid()).children(recursive=True)
-        assert not [child for child in children if "benchmarks." in " ".join(child.cmdline())]
+        assert not [child for child in children if "benchmarks." in command_of(child)]
+
+    def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server):
+        """Exit 130, no process and no database left."""
+        words = ["--database", database_server.url, "--runs", "sustained"]
+        bench = subprocess.Popen([sys.executable, "-m", "benchmarks.bench_journey", *words], stdout=subprocess.DEVNULL)
+        children = []
+        until = time.monotonic() + 30
+        while not any("enqueuer" in command_of(child) for child in children):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+            children = psutil.Process(bench.pid).children(recursive=True)
+        bench.terminate()
+
+        assert bench.wait(timeout=30) == 130
+        assert not psutil.wait_procs(children, timeout=10)[1]
+        names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
+        assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
 
 
 class TestPlans:

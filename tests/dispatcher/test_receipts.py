@@ -260,12 +260,13 @@ async def test_an_early_receipt_with_another_form_of_the_id_waits_too(tmp_path, 
 async def test_early_receipts_whose_ids_share_a_form_each_find_their_segment(tmp_path, queue_url):
     """0x10 is 16: the receipt that came first must not stand in the other's place."""
     async with instance(tmp_path, queue_url) as one:
-        ids = [await one.app.enqueue() for _ in range(2)]
+        recipients = {"16": RECIPIENT, "10": "447700900555"}
+        ids = [await one.app.enqueue(recipient) for recipient in recipients.values()]
         jobs = await one.claim()
-        await one.receive(receipt("10"))
-        await one.receive(receipt("16"))
+        await one.receive(receipt("10", source=recipients["10"]))
+        await one.receive(receipt("16", source=recipients["16"]))
 
-        for job, name in zip(jobs, ("16", "10"), strict=True):
+        for job, name in zip(jobs, recipients, strict=True):
             one.accepted(job, [name])
             await one.flush()
             await one.receive()

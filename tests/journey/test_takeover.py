@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from tests.fakes.smsc import Smsc
 from tests.journey.handset import piece_of
 from tests.journey.running import LINK, Child, app_of, until, write_file
 from tests.journey.test_kill import taken_of
 
 JOBS = 300
-TAKEOVER_S = 2.0
+TAKEOVER_S = 1.5
 
 
+@pytest.mark.slow
 async def test_after_the_loss_of_a_host_another_takes_its_link_once_it_has_been_silent_long_enough(tmp_path, queue_url):
     """What the dead one's journal names is in doubt; all the rest goes out, once."""
     asyncio.get_running_loop().set_debug(False)
@@ -44,6 +47,7 @@ async def test_after_the_loss_of_a_host_another_takes_its_link_once_it_has_been_
     print(f"\ntaken over {taken_after:.2f} s after the kill (takeover_s {TAKEOVER_S}); {doubted} jobs in doubt")
 
 
+@pytest.mark.slow
 async def test_an_owner_that_was_frozen_past_its_time_writes_nothing_more_and_settles_nothing(tmp_path, queue_url):
     """Property 6: it wakes up and believes that it owns the link, until it asks."""
     asyncio.get_running_loop().set_debug(False)
