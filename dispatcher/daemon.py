@@ -231,7 +231,7 @@ class Daemon:
 
     async def _serve(self) -> None:
         gc.collect()
-        gc.freeze()  # what start-up made stays; what a job makes holds no cycles, and looking for some took 10 % of the time
+        gc.freeze()  # what start-up made stays; a job makes no cycles, and looking for some took 10 % of the time
         gc.set_threshold(GARBAGE_AFTER)
         async with asyncio.TaskGroup() as tasks:
             running = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
 MARKETING = 5_000
 SEGMENTS_PER_S = 100
-NEXT = 5  # segments that may still go before it: those that were on their way when it was enqueued
-SOON = 20  # on a machine that is busy with other things: a fifth of a second
+NEXT = 5  # segments before it, as a rule: those that were on their way when it was enqueued
+SOON_S = 0.25  # always; a burst of what the throttle has just let go may stand before it, never a second's worth
 
 
 async def test_an_emergency_is_among_the_next_few_segments_on_a_slow_link(tmp_path, queue_url):
@@ -24,19 +25,24 @@ async def test_an_emergency_is_among_the_next_few_segments_on_a_slow_link(tmp_pa
         await world.app.enqueue_many(
             [{"recipient": f"4477009{n:05d}", "body": "x", "category": "marketing"} for n in range(MARKETING)]
         )
-        positions = []
-        for n in range(3):
+        positions: list[int] = []
+        waits_s: list[float] = []
+        for n in range(5):
             await world.smsc.seen("submit_sm", 100 + 20 * n)
             recipient = f"44770000000{n}"
             await world.app.enqueue(recipient, "Cardiac arrest, ward 4", category="emergency")
+            enqueued_at = time.monotonic()
             already = len(world.smsc.received("submit_sm"))
             await world.smsc.until(partial(_on_wire, world.smsc, recipient))
             order = [submit.fields["destination_addr"] for submit in world.smsc.received("submit_sm")]
             positions.append(order.index(recipient) + 1 - already)
+            waits_s.append(world.smsc.received("submit_sm")[order.index(recipient)].at - enqueued_at)
 
-        assert sorted(positions)[1] <= NEXT
-        assert max(positions) <= SOON
-        print(f"\nemergencies were number {positions} on the wire after their enqueue had returned")
+        assert sorted(positions)[len(positions) // 2] <= NEXT
+        assert max(waits_s) <= SOON_S
+        print(
+            f"\nemergencies were number {positions} on the wire after their enqueue had returned, within {max(waits_s) * 1000:.0f} ms"
+        )
         await world.app.connection.execute("delete from tocsin.ready where lane = 5")
 
 

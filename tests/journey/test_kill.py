@@ -224,4 +224,6 @@ async def test_without_its_local_record_a_killed_daemon_doubts_what_was_journall
         received = {recipient for recipient, _ in certain}
         taken = (taken_of(submit) for submit in world.smsc.received("submit_sm"))
         assert messages(one for one in taken if one.destination in received) == dict.fromkeys(certain, 1)
-        figures.append(f"{len(doubted)} of {len(world.jobs)} jobs uncertain after the loss of the record, all journalled")
+        figures.append(
+            f"{len(doubted)} of {len(world.jobs)} jobs uncertain after the loss of the record, all journalled"
+        )
