@@ -67,8 +67,9 @@ EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
 SETTLE_PAUSE_S = 0.01  # after a small flush: a flush costs as much as 15 of its jobs
 GATHER_S = 0.008  # receipts gather this long at most, and no longer than more of them come within each step
 GATHER_STEP_S = 0.002
+SMALLEST_USUAL = 8  # fewer are worth waiting for company
 SMALL_FLUSH = 200
-SLICE = 64  # jobs dispatched before the loop turns
+SLICE = 16  # jobs dispatched before the loop turns
 MOST_UNSETTLED = 4_000  # outcomes and receipts not yet written; past it lanes 1 to 5 claim nothing
 GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycles; Python's own figure is 700
 SENT_BEFORE_S = 2.0  # of the local record: what a restarted link's throttle must count
@@ -104,6 +105,7 @@ class Daemon:
         self._database = "not yet reached"
         self._schema = "not yet seen"
         self._events_written = False  # since readers were last told
+        self._usual_flush = 0  # receipts that waited before the last flushes
         self._is_recovered = False  # what earlier processes of this instance left is accounted for
         self._fence = Fence(settings.daemon.takeover_s)
         self._owner = Owner(
@@ -397,13 +399,16 @@ class Daemon:
         """Wait while receipts keep coming, some milliseconds at most: a flush of few costs as much as one of many.
 
         An SMSC leaves only so many unanswered. Without this its window falls in two halves, each waiting for the
-        other's flush.
+        other's flush; and once as many wait as usual, that is its window, and no more will come.
         """
         seen = 0
         until = self._clock() + GATHER_S
         while seen < (waiting := self._receipts.pending + self._inbound.pending) and self._clock() < until:
+            if waiting >= max(self._usual_flush, SMALLEST_USUAL):
+                break
             seen = waiting
             await asyncio.sleep(GATHER_STEP_S)
+        self._usual_flush = max(waiting, int(self._usual_flush * 0.95))
 
     async def _control(self, connection: Connection) -> None:
         self._database_came()

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gateway.observer import LinkObserver, LinkState
     from gateway.rooms import Token
 
-SLICE: Final = 64  # segments a turn of the loop: well under a millisecond, so nothing else waits long
+SLICE: Final = 32  # segments a turn of the loop: well under a millisecond, so nothing else waits long
 SMALLEST_ROOM: Final = 16
 LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
