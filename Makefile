@@ -17,13 +17,13 @@ demo: $(STAMP) ## a minute of mixed traffic: embedded Postgres, simulated SMSC, 
 	$(BIN)/tocsin demo
 
 test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 check: $(STAMP) ## format, lint, types and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow"
 
 bench: $(STAMP) ## the journey benchmark; benchmarks/README.md has the others
 	$(BIN)/python -m benchmarks.bench_journey

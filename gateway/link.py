@@ -344,7 +344,8 @@ class Link:
             return
         self._is_pumping = True
         try:
-            written = self._write_slice(time.monotonic())
+            now = time.monotonic()
+            written = self._write_slice(now)
         finally:
             self._is_pumping = False
         if self._rooms.expired:
@@ -353,7 +354,7 @@ class Link:
             if written:
                 self._pump_soon()
             else:
-                self._pump_later()
+                self._pump_later(now)
         if self._rooms.has_sunk():
             self._observer.capacity_freed(self.name)
 
@@ -447,9 +448,12 @@ class Link:
         self._pump_is_due = False
         self._pump()
 
-    def _pump_later(self) -> None:
-        """Come back when the throttle allows; if it is a window that is full, an answer brings us back."""
-        now = time.monotonic()
+    def _pump_later(self, now: float) -> None:
+        """Come back when the throttle allows; if it is a window that is full, an answer brings us back.
+
+        `now` is the instant at which nothing could be written: at a later one the throttle may just have come free,
+        and then neither a timer nor an answer would bring us back.
+        """
         ready_at = max(self._throttle.ready_at(now, lane0=self._rooms.waits(0)), self._paused_until)
         if ready_at <= now or (self._pump_timer is not None and self._pump_timer_at <= ready_at):
             return

@@ -14,6 +14,7 @@ from gateway import Inbound, Receipt, Verdict
 from gateway import link as link_module
 from gateway.metrics import UNANSWERED
 from gateway.segment import segment
+from gateway.throttle import Throttle
 from tests.fakes.account import Account, account
 from tests.fakes.observer import submission
 from tests.fakes.smsc import Answer, Smsc
@@ -275,6 +276,26 @@ class TestOrder:
         binds = {bind.session: bind.command for bind in a.smsc.log if bind.command.startswith("bind") and not bind.sent}
         assert binds[submit.session] == "bind_transmitter"
         assert binds[answer.session] == "bind_receiver"
+
+
+class TestWaiting:
+    async def test_whether_to_write_and_when_to_look_again_are_decided_at_one_instant(self, monkeypatch):
+        """At a later one the throttle may just have come free: no timer would be set, and no answer would come."""
+        looks: list[float] = []
+        allowance = Throttle.allowance
+
+        def noted(throttle: Throttle, now: float, *, lane0: bool) -> int:
+            looks.append(now)
+            return allowance(throttle, now, lane0=lane0)
+
+        async with account(throughput_per_s=2) as a:
+            a.link._throttle.take(time.monotonic(), 2)
+            monkeypatch.setattr(Throttle, "allowance", noted)
+            a.link.submit([submission()])
+
+            assert len(looks) > 1
+            assert len(set(looks)) == 1
+            await a.smsc.seen("submit_sm")
 
 
 class TestThrottled:
