@@ -14,6 +14,7 @@ import pytest
 
 from dispatcher.roles import grant_roles
 from dispatcher.store import QUERIES, connect
+from tests.events import visible
 
 pytestmark = pytest.mark.usefixtures("roles_left_as_found")
 
@@ -103,6 +104,7 @@ async def test_an_app_uses_the_functions_and_the_views(database_url):
         assert await app.fetchval("select count(*) from tocsin.job_status") == 2
         assert await app.fetchval("select text from tocsin.inbox") == "a reply"
         assert await app.fetchval("select tocsin.cancel($1)", job_id) == "cancelled"
+        await visible(app)
         assert await app.fetchval("select type from tocsin.event where subject = $1", str(job_id)) == "job.cancelled"
 
 

@@ -243,6 +243,10 @@ class Running:
 
         await until(bound)
 
+    def forget_last_second(self, link: str = LINK) -> None:
+        """Let segments go at once: a new owner takes the second before its first one to have been full."""
+        self.daemon._gateway[link]._throttle.restore((), time.monotonic())
+
     async def stop(self) -> int:
         """Drain, and return the exit code."""
         task, self._task = self._task, None
@@ -291,6 +295,7 @@ async def journey(
         )
         async with Running(path) as running:
             await running.until_bound()
+            running.forget_last_second()
             async with app_of(database_url) as app:
                 yield Journey(smsc, app, running, path)
 
@@ -441,7 +446,7 @@ class Relay:
         target = urlsplit(self._target)
         query = parse_qs(target.query)
         if "host" in query:
-            return await asyncio.open_unix_connection(f"{query['host'][0]}/.s.PGSQL.{query['port'][0]}")
+            return await asyncio.open_unix_connection(f"{query['host'][0]}/.s.PGSQL.{query.get('port', ['5432'])[0]}")
         return await asyncio.open_connection(target.hostname, target.port or 5432)
 
 

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from dispatcher.store import PINNED, array
+from tests.events import visible
 from tests.store.seed import app_session, connect, count, enqueue, named, put, put_closed, put_sent, seeded
 
 LANE = 3
@@ -57,6 +58,7 @@ async def test_a_waiting_job_is_cancelled_once_and_for_all(shared_url):
             (1, "cancelled", "CANCELLED", "r-1"),
             (2, "cancelled", "CANCELLED", "r-1"),
         ]
+        await visible(root)
         events = await root.fetch("select type, subject from tocsin.event order by seq")
         assert [tuple(row) for row in events] == [("job.cancelled", "1"), ("job.cancelled", "2")]
 

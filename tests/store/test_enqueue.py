@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from tests.events import visible
 from tests.store.seed import app_session, connect, count, enqueue, enqueue_many, item, seeded
 
 
@@ -110,6 +111,7 @@ async def test_without_a_route_the_job_is_blocked_and_leaves_evidence(shared_url
             "NO_ROUTE",
             None,
         )
+        await visible(root)
         event = await root.fetchrow("select * from tocsin.event")
         assert (event["type"], event["subject"]) == ("job.blocked", str(row["job_id"]))
         assert json.loads(event["data"]) == {"client_ref": "r-1", "category": "marketing", "reason": "NO_ROUTE"}

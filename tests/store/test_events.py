@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.events import visible
 from tests.store.seed import app_session, connect, enqueue, enqueue_many, item, seeded
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def test_a_cursor_reads_each_committed_event_once_and_in_order(shared_url)
             while writer.open:
                 committed.append(await writer.end(keep=True))
             await writer.session.close()
+        await visible(root)
         await reader.more()
 
         numbers = [number for number, _ in reader.read]
@@ -118,6 +120,7 @@ async def test_an_open_transaction_delays_later_events_and_loses_none(shared_url
         await reader.more()
         assert reader.read == []
         await early.end(keep=True)
+        await visible(root)
         await reader.more()
         assert [subject for _, subject in reader.read] == ["1", "2"]
         for writer in (early, late):
@@ -142,7 +145,9 @@ async def test_an_app_reads_the_events_of_its_own_jobs(shared_url):
         blocked = {"recipient": "33123456789", "category": "marketing"}
         await enqueue(root, **blocked)
         row = await enqueue(app, **blocked)
+        await visible(app)
         assert [event["subject"] for event in await app.fetch("select subject from tocsin.event")] == [
             str(row["job_id"])
         ]
+        await visible(root)
         assert len(await root.fetch("select subject from tocsin.event")) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from dispatcher.store import array, texts
+from tests.events import visible
 from tests.store.seed import app_session, count, enqueue, named, put, put_closed, put_sent, seeded
 
 COLUMNS = (
@@ -127,6 +128,7 @@ async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(
                 if RANKS[row["state"]] > rank[job_id]:
                     told.append((f"job.{row['state']}", str(job_id)))
                 rank[job_id] = RANKS[row["state"]]
+        await visible(root)
         events = await root.fetch("select type, subject from tocsin.event order by seq")
         assert sorted(told) == sorted(tuple(row) for row in events)
         assert len(told) > len(parts)
