@@ -92,7 +92,8 @@ class SessionSettings:
     response_timeout_s: float = 10.0
     bind_timeout_s: float = 10.0
     enquire_link_s: float = 30.0
-    delivery_limit: int = 2_000  # deliver_sm that may be unanswered at once
+    # deliver_sm that may be unanswered at once, about 15 MB; most SMSCs allow 1 to 100, some count and repeat nothing
+    delivery_limit: int = 10_000
 
     def __repr__(self) -> str:
         """Leave the credentials out."""

@@ -15,6 +15,8 @@ from typing import Self
 import smpp34
 
 RECEIPT = 0x04  # esm_class, SMPP v3.4 section 5.2.12
+WINDOW = 500  # deliver_sm without an answer; real SMSCs allow 1 to 100
+TEMPORARY = {0x58, 0x64}  # an SMSC keeps what is refused so, and sends it again
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Smpp34Smsc:
         self._serving: asyncio.Task[None] | None = None
         self._deliveries: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._window = asyncio.Semaphore(WINDOW)
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -95,10 +98,14 @@ class Smpp34Smsc:
     async def _deliver_receipt(self, session: smpp34.Esme, submit: Submit) -> None:
         day = time.strftime("%y%m%d%H%M")
         text = f"id:{submit.message_id} sub:001 dlvrd:001 submit date:{day} done date:{day} stat:DELIVRD err:000 text:"
-        answer = await session.deliver_sm(
-            source_addr=submit.destination,
-            destination_addr=submit.source,
-            esm_class=RECEIPT,
-            short_message=text.encode("ascii"),
-        )
-        self.receipt_statuses.append(answer.command_status)
+        async with self._window:
+            while True:
+                answer = await session.deliver_sm(
+                    source_addr=submit.destination,
+                    destination_addr=submit.source,
+                    esm_class=RECEIPT,
+                    short_message=text.encode("ascii"),
+                )
+                self.receipt_statuses.append(answer.command_status)
+                if answer.command_status not in TEMPORARY:
+                    break
