@@ -32,7 +32,7 @@ class Recorder:
         self.calls: list[str] = []
         self._changed = asyncio.Event()
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0) -> None:
         """Wait until something holds that one of the calls, or whoever calls `wake`, brings about."""
         async with asyncio.timeout(timeout_s):
             while not condition():

@@ -224,14 +224,14 @@ class Smsc:
 
     # What a test waits for
 
-    async def until(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], timeout_s: float = 20.0) -> None:
         """Wait until something holds that a PDU or a connection brings about."""
         async with asyncio.timeout(timeout_s):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def seen(self, command: str, count: int = 1, timeout_s: float = 5.0) -> list[Logged]:
+    async def seen(self, command: str, count: int = 1, timeout_s: float = 20.0) -> list[Logged]:
         """Wait until so many PDUs of this kind were read; give all of them."""
         await self.until(lambda: len(self.received(command)) >= count, timeout_s)
         return self.received(command)

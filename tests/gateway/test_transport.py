@@ -68,7 +68,7 @@ class Wire:
         self._changed.set()
 
     async def until(self, condition) -> None:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(20.0):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()
@@ -88,7 +88,7 @@ class Wire:
     async def hear(self, count: int) -> list:
         """Read so many PDUs."""
         octets = b""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(20.0):
             while True:
                 with contextlib.suppress(AssertionError, struct.error):
                     if len(found := frames(octets)) >= count:
@@ -98,7 +98,7 @@ class Wire:
     async def hear_the_end(self) -> bytes:
         """Read until the other side closes."""
         octets = b""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(20.0):
             while part := await asyncio.get_running_loop().sock_recv(self.peer, 65_536):
                 octets += part
         return octets
