@@ -258,7 +258,6 @@ class Daemon:
         drain_s = self._settings.daemon.drain_timeout_s
         started = self._clock()
         await self._gateway.close_all(drain_s)
-        self._work.set()
         try:
             async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
                 while self._unwritten() or not self._settler.is_idle:

@@ -415,11 +415,3 @@ def _day(submitted_on: str) -> float:
         return datetime.strptime(submitted_on, "%y%m%d").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return 0.0
-
-
-def _repeated(numbers: Iterable[int]) -> set[int]:
-    seen: set[int] = set()
-    twice: set[int] = set()
-    for number in numbers:
-        (twice if number in seen else seen).add(number)
-    return twice

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.job import KEEP, RELEASED, Accepted, Job, Outcome, What, bits
-from dispatcher.store import EMPTY, array, quoted, texts
+from dispatcher.store import EMPTY, array, quoted, storable, texts
 from gateway import Verdict
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Settler:
         for job in self._unsure:
             answers, job.answers = job.answers, []
             for answer in answers:
-                if (job.id, answer.part, answer.message_id.replace("\x00", "\ufffd")) in written:
+                if (job.id, answer.part, storable(answer.message_id)) in written:
                     self._committed(job.link, answer)
                 else:
                     job.answers.append(answer)
@@ -274,7 +274,7 @@ class Settler:
                 job.category,
                 job.lane,
                 job.enqueued_us,
-                answer.message_id.replace("\x00", "\ufffd"),
+                storable(answer.message_id),
                 self._clock() - answer.written_at,
                 late.accepted,
             )

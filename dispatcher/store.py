@@ -79,13 +79,16 @@ def texts(values: Iterable[str | None]) -> str:
     return "{" + ",".join(["NULL" if value is None else quoted(value) for value in values]) + "}"
 
 
+def storable(value: str) -> str:
+    """The text as Postgres can keep it: U+0000 and lone surrogates become U+FFFD."""
+    if value.isascii():
+        return value.replace("\x00", "\ufffd") if "\x00" in value else value
+    return value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def quoted(value: str) -> str:
     """A text as an element of an array literal."""
-    if value.isascii():
-        if "\x00" in value:
-            value = value.replace("\x00", "\ufffd")
-    else:
-        value = value.replace("\x00", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    value = storable(value)
     if '"' in value or "\\" in value:
         value = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{value}"'

@@ -1,6 +1,6 @@
 -- name: links
 -- The links of the file with their owners. Locks: none.
-select name, account, coalesce(owner, '') as owner, epoch, beat, paused, receipts from tocsin.link where enabled order by position, name;
+select name, coalesce(owner, '') as owner, epoch, beat from tocsin.link where enabled order by position, name;
 
 -- name: lock_link
 -- Begins a take-over: nobody claims or settles on this link until this transaction ends. $1 name.
