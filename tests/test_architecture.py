@@ -27,7 +27,7 @@ ONLY_IN = {
     "smpplib": {"gateway/codec.py"},
     "asyncpg": {"dispatcher/store.py", "dispatcher/migrate.py", "dispatcher/daemon.py"},
     "prometheus_client": {"gateway/metrics.py", "dispatcher/metrics.py", "dispatcher/http.py"},
-    "uvloop": {"dispatcher/cli.py"},
+    "uvloop": {"dispatcher/commands/service.py"},
     "aiohttp": {"dispatcher/http.py"},
 }
 

@@ -21,6 +21,7 @@ import pytest
 import structlog
 
 from dispatcher import cli
+from dispatcher.commands import message, terminal
 from dispatcher.migrate import shipped
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def test_a_duration_needs_its_unit(offline, duration):
 )
 def test_durations(duration, seconds):
     """The four units."""
-    assert cli._duration(None, None, duration) == seconds
+    assert message._duration(None, None, duration) == seconds
 
 
 @pytest.mark.parametrize("instant", ["soon", "2030-13-01", "0001-01-01T00:00", "12:00"])
@@ -316,8 +317,8 @@ def test_an_instant_is_iso_8601(offline, instant):
 
 def test_an_instant_without_offset_is_local_time():
     """What a person at this machine means."""
-    assert cli._instant(None, None, "2030-12-31T09:00") == datetime(2030, 12, 31, 9).astimezone()
-    assert cli._instant(None, None, "2030-12-31T09:00:00Z") == datetime(2030, 12, 31, 9, tzinfo=UTC)
+    assert message._instant(None, None, "2030-12-31T09:00") == datetime(2030, 12, 31, 9).astimezone()
+    assert message._instant(None, None, "2030-12-31T09:00:00Z") == datetime(2030, 12, 31, 9, tzinfo=UTC)
 
 
 # ---------------------------------------------------------------- job, cancel
@@ -471,7 +472,7 @@ def test_an_embedded_database_runs_while_the_command_does(write, shared_url, mon
             seen.append(name)
             return shared_url
 
-    monkeypatch.setattr(cli.embedded, "start", Server)
+    monkeypatch.setattr(terminal.embedded, "start", Server)
     command = write("embedded:./var")
     assert command("job", "99") == 1
     assert seen == [command.path.parent / "var", "tocsin", "stopped"]
@@ -541,7 +542,7 @@ def test_a_fault_of_ours_tells_type_and_place_and_no_text(offline, monkeypatch):
     def broken(*_args, **_kwargs):
         raise KeyError(TEXT)
 
-    monkeypatch.setattr(cli, "load", broken)
+    monkeypatch.setattr(message, "load", broken)
     assert offline("job", "1") == 1
     assert offline.err.startswith("tocsin: a fault of ours: KeyError at test_cli.py:")
 
@@ -552,7 +553,7 @@ def test_an_interrupt_ends_quietly(offline, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load", interrupted)
+    monkeypatch.setattr(message, "load", interrupted)
     assert offline("job", "1") == 130
 
 

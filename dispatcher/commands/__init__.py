@@ -1,0 +1,1 @@
+"""The subcommands of ``tocsin``, a file a subject; ``dispatcher/cli.py`` puts them together."""

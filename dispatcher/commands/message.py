@@ -1,0 +1,174 @@
+"""One message: enqueue, look at it, cancel it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from datetime import datetime
+
+import click
+
+from config.settings import load
+from dispatcher import enqueue as queue
+from dispatcher.commands.terminal import (
+    DONE,
+    REFUSED,
+    USAGE,
+    Stopped,
+    check_text,
+    config_option,
+    connected,
+    json_option,
+    print_json,
+    shown,
+)
+
+FURTHEST_DAYS = 3650
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Read a number and a unit: 90s, 15m, 2h, 1d. Gives seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", value, re.ASCII)
+    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= FURTHEST_DAYS * SECONDS["d"]:
+        raise click.BadParameter(f"{value!r} is no duration: write 90s, 15m, 2h or 1d, at most {FURTHEST_DAYS}d")
+    return seconds
+
+
+def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    """Read ISO 8601; without an offset it is this machine's local time."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value).astimezone()
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is no instant: write 2030-12-31T09:00:00Z") from None
+
+
+job_argument = click.argument("job_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("recipient", metavar="TO")
+@click.argument("text")
+@click.option("--category", metavar="C", help="[default: transactional]")
+@click.option("--sender", metavar="S", help="[default: the first that allows the category]")
+@click.option("--flash", is_flag=True, help="Show it on the display at once.")
+@click.option(
+    "--key", metavar="K", help="Idempotency key: the same request again is a duplicate, not a second message."
+)
+@click.option("--not-before", callback=_instant, metavar="T", help="ISO 8601; without offset it is local time.")
+@click.option(
+    "--expires-in",
+    callback=_duration,
+    metavar="D",
+    help="90s, 15m, 2h, 1d, from when it is due. With --key each call is another request.",
+)
+def enqueue(
+    path: str,
+    recipient: str,
+    text: str,
+    category: str | None,
+    sender: str | None,
+    key: str | None,
+    not_before: datetime | None,
+    expires_in: float | None,
+    *,
+    flash: bool,
+    as_json: bool,
+) -> int:
+    """Enqueue one message. TEXT "-" reads it from standard input, which other users cannot list."""
+    settings = load(path)
+    body = _from_stdin() if text == "-" else text
+    for name, value in (
+        ("TO", recipient),
+        ("TEXT", body),
+        ("--category", category),
+        ("--sender", sender),
+        ("--key", key),
+    ):
+        check_text(name, value)
+
+    async def work() -> queue.Enqueued:
+        async with connected(settings) as connection:
+            return await queue.enqueue(
+                connection,
+                recipient,
+                body,
+                category=category,
+                sender=sender,
+                idempotency_key=key,
+                not_before=not_before,
+                expires_in_s=expires_in,
+                flash=flash,
+            )
+
+    result = asyncio.run(work())
+    if as_json:
+        print_json({"job_id": result.job_id, "outcome": result.outcome, "reason": result.reason})
+    elif result.job_id is None:
+        raise Stopped(REFUSED, result.reason or result.outcome)
+    else:
+        click.echo(" ".join(filter(None, (str(result.job_id), result.outcome, result.reason))))
+    return DONE if result.is_taken else REFUSED
+
+
+@click.command()
+@config_option
+@json_option
+@job_argument
+def job(path: str, job_id: int, *, as_json: bool) -> int:
+    """Show one job with the evidence of its parts."""
+    settings = load(path)
+
+    async def work() -> queue.JobView | None:
+        async with connected(settings) as connection:
+            return await queue.look(connection, job_id)
+
+    view = asyncio.run(work())
+    if view is None:
+        raise Stopped(REFUSED, f"job {job_id}: unknown")
+    if as_json:
+        print_json(view.state | {"evidence": view.parts})
+        return DONE
+    for name, value in view.state.items():
+        click.echo(f"{name:<13}{shown(value)}")
+    for part in view.parts or []:
+        facts = [f"{name} {shown(value)}" for name, value in part.items() if value is not None]
+        click.echo("  " + ", ".join(facts))
+    return DONE
+
+
+@click.command()
+@config_option
+@json_option
+@job_argument
+def cancel(path: str, job_id: int, *, as_json: bool) -> int:
+    """Cancel a job that is not yet on its way."""
+    settings = load(path)
+
+    async def work() -> str:
+        async with connected(settings) as connection:
+            return await queue.cancel(connection, job_id)
+
+    outcome = asyncio.run(work())
+    if as_json:
+        print_json({"job_id": job_id, "outcome": outcome})
+    elif outcome != "cancelled":
+        raise Stopped(REFUSED, f"job {job_id}: {outcome}")
+    else:
+        click.echo(outcome)
+    return DONE if outcome == "cancelled" else REFUSED
+
+
+def _from_stdin() -> str:
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise Stopped(USAGE, "TEXT: standard input is not UTF-8") from None
