@@ -14,7 +14,7 @@ import click
 
 from config.reader import ConfigError
 from dispatcher import log
-from dispatcher.commands import demo, message, service
+from dispatcher.commands import check, demo, estimate, message, operate, service
 from dispatcher.commands.terminal import DONE, INTERRUPTED, REFUSED, USAGE, Stopped
 
 if TYPE_CHECKING:
@@ -30,9 +30,14 @@ for command in (
     service.run,
     service.migrate_command,
     service.apply,
+    check.check_command,
     message.enqueue,
+    estimate.estimate,
     message.job,
     message.cancel,
+    operate.pause,
+    operate.resume,
+    operate.requeue,
     demo.demo_command,
 ):
     tocsin.add_command(command)

@@ -1,6 +1,6 @@
 """The daemon: its parts, its connections, and the order in which they start and stop.
 
-    listen    hears `tocsin_ready` (an emergency was enqueued)
+    listen    hears `tocsin_ready` (an emergency was enqueued) and `tocsin_control` (an operator paused something)
     urgent    claims lane 0, woken by the notification or its own clock
     claim     claims lanes 1 to 5
     settle    outcomes; one flush in flight
@@ -36,6 +36,7 @@ from dispatcher.http import HttpListener, Readiness
 from dispatcher.inbound import InboundDesk
 from dispatcher.metrics import DispatcherMetrics, new_registry
 from dispatcher.ownership import BEAT_SHARE, Fence, Owner, Taken
+from dispatcher.pauses import Pauses
 from dispatcher.receipts import ReceiptDesk
 from dispatcher.record import Record
 from dispatcher.settle import Settler
@@ -152,6 +153,7 @@ class Daemon:
             wake_claimer=self._wake_all,
         )
         self._gateway = Gateway(self._dispatcher, link_metrics)
+        self._pauses = Pauses(lambda: self._gateway, self._wake_all)
         self._upkeep = Upkeep(
             settings=settings.daemon,
             epochs=epochs,
@@ -160,6 +162,7 @@ class Daemon:
             metrics=self._metrics,
             categories=self._dispatcher.categories,
             longest_s=longest_s,
+            pauses=self._pauses,
             wake_claimer=self._wake_all,
             clock=clock,
         )
@@ -220,7 +223,7 @@ class Daemon:
                     await migrate.check(connection.raw)
                 self._schema = "current"
                 await apply(connection, self._settings)
-                await self._upkeep.read_categories(connection)
+                await self._upkeep.read_rules(connection)
             except StoreUnavailable as error:
                 self._database_lost(error)
                 await self._pause(RECONNECT_S)
@@ -305,6 +308,7 @@ class Daemon:
             heard_at = self._clock()
 
         await connection.listen("tocsin_ready", lambda _link: self._wake_urgent.set())
+        await connection.listen("tocsin_control", lambda _: self._upkeep.rules_changed())
         await connection.listen("tocsin_alive", heard)
         await connection.fetch("notify_alive", self._owner.name)
         while True:
@@ -360,6 +364,8 @@ class Daemon:
             self._wake_claim.clear()
 
     def _rooms(self, lane: int) -> list[tuple[str, int]]:
+        if lane in self._pauses.lanes:
+            return []
         return [(name, link.room(lane)) for name, link in self._gateway.links.items() if name in self._owner.epochs]
 
     async def _dispatch(self, jobs: list[Job]) -> None:
@@ -446,7 +452,7 @@ class Daemon:
         for name, link in taken.items():
             sent_at = self._record.replay.sent_at(name, now - SENT_BEFORE_S) if link.recorded else None
             if name not in self._gateway:
-                self._gateway.open(self._links[name], sent_at=sent_at)
+                self._pauses.apply(self._gateway.open(self._links[name], sent_at=sent_at))
 
     def _replay(self) -> Replay:
         """What the local record knows: at first what earlier processes wrote, later what this one did, too."""

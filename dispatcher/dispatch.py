@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.job import RELEASED, What, after_submit, closed
-from dispatcher.policy import CategoryRules, Send, Stop, before_send
+from dispatcher.job import RELEASED, What, after_submit, closed, deferred
+from dispatcher.policy import CategoryRules, Defer, Send, Stop, before_send
 from gateway import (
     ShortMessage,
     Submission,
@@ -90,6 +90,8 @@ class Dispatcher:
                 case Send():
                     if (submission := self._submission(job)) is not None:
                         outgoing.setdefault(job.link, []).append(submission)
+                case Defer(reason, delay_s):
+                    self._settler.put(job, deferred(job, reason, delay_s))
                 case Stop(state, reason):
                     self._settler.put(job, closed(job, state, reason))
         for link, submissions in outgoing.items():

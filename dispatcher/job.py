@@ -152,6 +152,12 @@ def closed(job: Job, state: str, reason: str) -> Outcome:
     return Outcome(What.CLOSED, "failed", "PARTIAL") if job.done else Outcome(What.CLOSED, state, reason)
 
 
+def deferred(job: Job, reason: str, delay_s: float) -> Outcome:
+    """Let a job wait that may not go now; nothing was tried, so no attempt is spent."""
+    job.attempt -= 1
+    return Outcome(What.DEFERRED, reason=reason, delay_s=delay_s)
+
+
 def retry_delay_s(lane: int, attempt: int) -> float:
     """Seconds before the next attempt: doubling, shorter for lanes 0 and 1."""
     first, most = (URGENT_DELAY_S, 60.0) if lane <= 1 else (DELAY_S, 300.0)

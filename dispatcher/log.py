@@ -80,6 +80,14 @@ def configure(stream: TextIO | None = None, *, console: bool | None = None) -> N
     root.setLevel(logging.WARNING)
 
 
+def silence() -> None:
+    """Keep events to ourselves: for a command that says on its own what it found."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL), cache_logger_on_first_use=False
+    )
+    logging.getLogger().setLevel(logging.CRITICAL)
+
+
 def failure(error: BaseException) -> dict[str, str]:
     """Give the fields that may be logged of an error: never a text that a database or an SMSC wrote.
 

@@ -22,6 +22,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Defer:
+    """It may go later: why it waits, and how long until it is looked at again."""
+
+    reason: str
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """It will never go: the closed state and its one reason."""
 
@@ -35,13 +43,15 @@ class CategoryRules:
 
     max_parts: int = 255
     stop_applies: bool = True  # a STOP blocks it
+    paused: bool = False  # by an operator
 
 
-Decision = Send | Stop
+Decision = Send | Defer | Stop
 
 SEND = Send()
 EXPIRED = Stop("expired", "EXPIRED")
 SUPPRESSED = Stop("blocked", "SUPPRESSED")
+PAUSED = Defer("PAUSED", 30.0)
 
 
 def before_send(job: Job, rules: CategoryRules, now: float) -> Decision:
@@ -50,4 +60,6 @@ def before_send(job: Job, rules: CategoryRules, now: float) -> Decision:
         return EXPIRED
     if job.suppressed and rules.stop_applies:
         return SUPPRESSED
+    if rules.paused:
+        return PAUSED
     return SEND

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from config.settings import DaemonSettings
     from dispatcher.claim import Claimer
     from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.pauses import Pauses
     from dispatcher.receipts import ReceiptDesk
     from dispatcher.store import Connection
 
@@ -43,6 +44,7 @@ class Upkeep:
         metrics: DispatcherMetrics,
         categories: dict[str, CategoryRules],
         longest_s: float,
+        pauses: Pauses,
         wake_claimer: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -53,6 +55,7 @@ class Upkeep:
         self._metrics = metrics
         self._categories = categories
         self._longest_s = longest_s  # the longest time to live of a category
+        self._pauses = pauses
         self._wake_claimer = wake_claimer
         self._clock = clock
         self._swept: dict[tuple[str, int], int] = {}  # link, lane -> id up to which the sweep has come
@@ -80,7 +83,7 @@ class Upkeep:
     def _chores(self) -> list[tuple[str, float, Callable[[Connection], Coroutine[None, None, None]]]]:
         return [
             ("promote", 0.2, self._promote),
-            ("read_categories", 5.0, self.read_categories),
+            ("read_rules", 1.0, self.read_rules),
             ("expire_urgent", 5.0, self._expire_urgent),
             ("expire_slice", 5.0, self._expire_slice),
             ("resolve_doubt", 2.0, self._resolve_doubt),
@@ -103,10 +106,18 @@ class Upkeep:
         if len(rows) == PROMOTE_AT_ONCE:
             self._due["promote"] = 0.0
 
-    async def read_categories(self, connection: Connection) -> None:
-        """Learn the rules that an operator may have changed; also read once before anything is claimed."""
+    def rules_changed(self) -> None:
+        """Read the rules at the next turn: an operator changed them."""
+        self._due["read_rules"] = 0.0
+
+    async def read_rules(self, connection: Connection) -> None:
+        """Learn what an operator may have changed; also read once before anything is claimed."""
+        lanes: dict[int, bool] = {}  # whether every category of the lane is paused
         for row in await connection.fetch("categories"):
-            self._categories[row["name"]] = CategoryRules(row["max_parts"], row["stop_applies"])
+            self._categories[row["name"]] = CategoryRules(row["max_parts"], row["stop_applies"], row["paused"])
+            lanes[row["lane"]] = lanes.get(row["lane"], True) and row["paused"]
+        links = {row["name"] for row in await connection.fetch("paused_links")}
+        self._pauses.tell(links, {lane for lane, paused in lanes.items() if paused})
 
     async def _expire_urgent(self, connection: Connection) -> None:
         for link in list(self._epochs):

@@ -32,8 +32,9 @@ from gateway.messages import (
 from gateway.metrics import GatewayMetrics, LinkMetrics
 from gateway.observer import Delivery, LinkObserver, LinkState
 from gateway.pdu import DeliverSm
+from gateway.probe import Probed, probe
 from gateway.receipt import IdFormat, id_forms, parse
-from gateway.segment import Alphabet, Concatenation, FlashForm, count, segment
+from gateway.segment import Alphabet, Coding, Concatenation, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
 
@@ -41,6 +42,7 @@ __all__ = [
     "Address",
     "Alphabet",
     "BrokenStream",
+    "Coding",
     "Concatenation",
     "DeliverSm",
     "Delivery",
@@ -60,6 +62,7 @@ __all__ = [
     "MalformedBody",
     "NotBound",
     "PduError",
+    "Probed",
     "Receipt",
     "Segment",
     "ShortMessage",
@@ -73,6 +76,7 @@ __all__ = [
     "destination_address",
     "id_forms",
     "parse",
+    "probe",
     "segment",
     "source_address",
     "status_name",

@@ -104,6 +104,7 @@ class Link:
         )
         self._loop: asyncio.AbstractEventLoop
         self._is_stopping = False
+        self._is_paused = False
         self._quiet = asyncio.Event()
         self._over = asyncio.Event()
         self._over.set()
@@ -135,18 +136,23 @@ class Link:
         """Segments a second that the throttle allows now."""
         return self._throttle.effective_rate(time.monotonic())
 
+    @property
+    def can_send(self) -> bool:
+        """Say whether segments may leave: it is bound, and neither paused nor stopping."""
+        return self.is_bound and not self._is_paused and not self._is_stopping
+
     def room(self, lane: int) -> int:
         """Submissions that the lane's waiting room can still take; none while nothing can leave."""
-        return 0 if self._is_stopping or not self.is_bound else self._rooms.room(lane)
+        return self._rooms.room(lane) if self.can_send else 0
 
     # What others may do
 
     def submit(self, submissions: Iterable[Submission]) -> None:
         """Let submissions wait for their turn, and write what may go at once.
 
-        What comes while the link is not bound, or is stopping, is recalled in the next turn of the loop.
+        What comes while nothing can leave is recalled in the next turn of the loop.
         """
-        if self._is_stopping or not self.is_bound:
+        if not self.can_send:
             self._refused.extend(submissions)
             if self._refused:
                 asyncio.get_running_loop().call_soon(self._recall)
@@ -159,6 +165,18 @@ class Link:
         """Take a changed rate without a new bind."""
         self._throttle.set_rate(segments_per_s)
         self._pump()
+
+    def pause(self) -> None:
+        """Write no more segments, and give back those that wait; the sessions stay, receipts and replies come in."""
+        if not self._is_paused:
+            self._is_paused = True
+            self._recall()
+
+    def resume(self) -> None:
+        """Take segments again."""
+        if self._is_paused:
+            self._is_paused = False
+            self._observer.capacity_freed(self.name)
 
     async def run(self) -> None:
         """Keep the sessions bound until `stop` is through, or this is cancelled: then the sockets close at once."""
@@ -318,7 +336,7 @@ class Link:
     def _recall(self) -> None:
         """Give back what was refused; and all that waits, when nothing can leave."""
         recalled, self._refused = self._refused, []
-        if self._is_stopping or not self.is_bound:
+        if not self.can_send:
             self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
         for key, submission in list(self._leaving.items()):
             if submission.stopped or not submission.unanswered:
@@ -338,7 +356,7 @@ class Link:
         """Write what throttle and windows allow, a slice at a time; see to it that it is called again."""
         if self._is_pumping:
             return
-        if self._is_stopping or not self.is_bound:
+        if not self.can_send:
             if self._rooms or self._leaving:
                 self._recall()
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 from datetime import datetime
 
 import click
@@ -14,11 +13,11 @@ from dispatcher import enqueue as queue
 from dispatcher.commands.terminal import (
     DONE,
     REFUSED,
-    USAGE,
     Stopped,
     check_text,
     config_option,
     connected,
+    from_stdin,
     json_option,
     print_json,
     shown,
@@ -85,7 +84,7 @@ def enqueue(
 ) -> int:
     """Enqueue one message. TEXT "-" reads it from standard input, which other users cannot list."""
     settings = load(path)
-    body = _from_stdin() if text == "-" else text
+    body = from_stdin() if text == "-" else text
     for name, value in (
         ("TO", recipient),
         ("TEXT", body),
@@ -165,10 +164,3 @@ def cancel(path: str, job_id: int, *, as_json: bool) -> int:
     else:
         click.echo(outcome)
     return DONE if outcome == "cancelled" else REFUSED
-
-
-def _from_stdin() -> str:
-    try:
-        return sys.stdin.read().removesuffix("\n")
-    except UnicodeDecodeError:
-        raise Stopped(USAGE, "TEXT: standard input is not UTF-8") from None

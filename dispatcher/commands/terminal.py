@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -139,6 +140,14 @@ def _remedy(error: BaseException | None) -> str | None:
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or "cannot be reached"
     return None
+
+
+def from_stdin() -> str:
+    """Read a text from standard input, without its last line end."""
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise Stopped(USAGE, "TEXT: standard input is not UTF-8") from None
 
 
 def check_text(name: str, value: str | None) -> None:

@@ -53,7 +53,8 @@ begin
     -- options, evidence of a suppression.
     grant execute on function tocsin.job_status, tocsin.sees_all, tocsin.state_name to tocsin_auditor;
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
-                    tocsin.link, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration to tocsin_auditor;
+                    tocsin.link, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, tocsin.operator_log
+        to tocsin_auditor;
     grant select (recipient, sender, reason, at) on tocsin.suppression to tocsin_auditor;
     grant select (inbound_id, link, source, destination, class, received_at) on tocsin.inbox to tocsin_auditor;
     grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest)
@@ -72,6 +73,7 @@ begin
         execute 'grant select, insert, update, delete on ' || granted || ' to tocsin_daemon, tocsin_owner';
     end loop;
     revoke insert, update, delete on tocsin.migration from tocsin_daemon;
+    revoke update, delete on tocsin.operator_log from tocsin_daemon, tocsin_owner;
     grant usage on all sequences in schema tocsin to tocsin_daemon, tocsin_owner;
     grant execute on all functions in schema tocsin to tocsin_daemon, tocsin_owner;
 end $$;

@@ -126,7 +126,11 @@ delete from tocsin.idempotency where (app, key) in (select i.app, i.key from toc
 
 -- name: categories
 -- What the journey needs to know of each category. The table is small.
-select name, max_parts, stop = 'applies' as stop_applies from tocsin.category;
+select name, lane, max_parts, stop = 'applies' as stop_applies, paused from tocsin.category;
+
+-- name: paused_links
+-- Links that an operator paused. The table is small.
+select name from tocsin.link where paused and enabled;
 
 -- name: prune_journal
 -- Journals of this owner ($1 links, $2 epochs) whose batch it does not know ($3): a claim's commit was not seen. A minute old at least.

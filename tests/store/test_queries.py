@@ -125,7 +125,7 @@ HOT = {
 
 def test_every_query_is_used():
     """A statement that nobody runs is one that nobody keeps right."""
-    source = "".join(path.read_text(encoding="utf-8") for path in PRODUCT.glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in PRODUCT.rglob("*.py"))
     assert [name for name in QUERIES if f'"{name}"' not in source] == []
 
 
