@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock
+.PHONY: help install demo test check bench docs lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(STAMP) ## format, lint, types and the fast tests
 
 bench: $(STAMP) ## the journey benchmark; benchmarks/README.md has the others
 	$(BIN)/python -m benchmarks.bench_journey
+
+docs: $(STAMP) ## write the reference pages of docs/ anew from the code
+	$(BIN)/python docs/generate.py
 
 lock: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	echo 'setuptools>=77' | $(LOCK) --extra embedded --extra dev --output-file requirements.txt -

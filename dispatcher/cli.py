@@ -15,13 +15,17 @@ import click
 from config.reader import ConfigError
 from dispatcher import log
 from dispatcher.commands import check, demo, estimate, message, operate, service
-from dispatcher.commands.terminal import DONE, INTERRUPTED, REFUSED, USAGE, Stopped
+from dispatcher.commands.terminal import DONE, EXIT_CODES, INTERRUPTED, REFUSED, USAGE, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
 def tocsin() -> None:
     """SMPP gateway and dispatch daemon: emergencies first, nothing lost, nothing silently doubled."""
 

@@ -51,7 +51,9 @@ def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 job_argument = click.argument("job_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
 
 
-@click.command()
+@click.command(
+    epilog='Example: tocsin enqueue +447700900123 "Theatre 2: crash call" --category emergency --key alert-4711'
+)
 @config_option
 @json_option
 @click.argument("recipient", metavar="TO")
@@ -118,7 +120,7 @@ def enqueue(
     return DONE if result.is_taken else REFUSED
 
 
-@click.command()
+@click.command(epilog="Example: tocsin job 4711 --json")
 @config_option
 @json_option
 @job_argument
@@ -144,7 +146,7 @@ def job(path: str, job_id: int, *, as_json: bool) -> int:
     return DONE
 
 
-@click.command()
+@click.command(epilog="Example: tocsin cancel 4711")
 @config_option
 @json_option
 @job_argument

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@click.command()
+@click.command(epilog="Example: tocsin run --config /etc/tocsin/1.toml")
 @config_option
 def run(path: str) -> int:
     """Run the daemon until SIGTERM, which drains it."""
@@ -34,7 +34,7 @@ def run(path: str) -> int:
         return runner.run(daemon.run(settings))
 
 
-@click.command("migrate")
+@click.command("migrate", epilog="Example: tocsin migrate --roles")
 @config_option
 @json_option
 @click.option("--roles", "with_roles", is_flag=True, help="Make the roles of the cluster and grant them their rights.")
@@ -62,7 +62,7 @@ def migrate_command(path: str, *, as_json: bool, with_roles: bool) -> int:
     return DONE
 
 
-@click.command()
+@click.command(epilog="Example: tocsin apply --config /etc/tocsin/1.toml")
 @config_option
 @json_option
 def apply(path: str, *, as_json: bool) -> int:

@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from dispatcher.store import Connection
 
-DONE = 0  # also duplicate, deferred
-REFUSED = 1  # refused, a finding, unknown, too late
-USAGE = 2  # usage or configuration
-UNUSABLE = 3  # database, schema or state directory
+DONE, REFUSED, USAGE, UNUSABLE = range(4)
 INTERRUPTED = 130  # as shells report SIGINT
+
+EXIT_CODES = {
+    DONE: "done; also a duplicate, or deferred",
+    REFUSED: "refused, a finding, unknown, too late",
+    USAGE: "usage or configuration",
+    UNUSABLE: "database, schema or state directory, its lock included",
+    INTERRUPTED: "interrupted",
+}
 
 EMBEDDED_DATABASE = "tocsin"
 

@@ -1,0 +1,300 @@
+"""Writes the reference pages from the code: ``python docs/generate.py``, or ``make docs``.
+
+A page says what the code says: settings from the annotated file and the dataclasses, metrics from the registries,
+commands from their help. What the code cannot say (what an event means) stands here, and a test fails when an event
+is missing here, or when a page is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import typing
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from config.reader import Between, Matching, Octets  # noqa: E402
+from config.settings import (  # noqa: E402
+    CategorySettings,
+    DaemonSettings,
+    DatabaseSettings,
+    HttpSettings,
+    LinkSettings,
+    RouteSettings,
+    SenderSettings,
+    TlsSettings,
+)
+from dispatcher.cli import tocsin  # noqa: E402
+from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
+from dispatcher.metrics import DispatcherMetrics, new_registry  # noqa: E402
+from gateway import GatewayMetrics  # noqa: E402
+
+MADE = "<!-- made by docs/generate.py; do not edit -->\n"
+
+TABLES = {
+    "[daemon]": DaemonSettings,
+    "[database]": DatabaseSettings,
+    "[http]": HttpSettings,
+    "[[link]]": LinkSettings,
+    "[link.tls]": TlsSettings,
+    "[[sender]]": SenderSettings,
+    "[[route]]": RouteSettings,
+    "[[category]]": CategorySettings,
+}
+
+# tocsin.event: type -> (subject, what happened, what `data` has besides client_ref and category)
+EVENTS = {
+    "job.blocked": ("job", "It will not be sent: a rule forbids it, or no route leads there.", "reason"),
+    "job.cancelled": ("job", "The app, or an operator, took it back in time.", "reason"),
+    "job.delivered": ("job", "Every segment's receipt says delivered. Final.", ""),
+    "job.expired": ("job", "Its time ran out before the SMSC took it.", "reason"),
+    "job.failed": ("job", "It ended before acceptance, or in part (`PARTIAL`): the reason says why.", "reason"),
+    "job.submitted": ("job", "The SMSC took every segment; told only where the link asks for no receipts.", ""),
+    "job.uncertain": ("job", "A segment was written and never answered.", "reason"),
+    "job.undelivered": ("job", "A receipt says that it did not arrive. A later receipt may still raise it.", "reason"),
+    "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason"),
+    "inbound.received": ("inbound_id", "A message of a handset is in `tocsin.inbox`.", "link, class"),
+    "operator.pause": ("link or category", "An operator paused it.", "kind"),
+    "operator.requeue": ("job", "An operator sent a job in doubt once more.", "kind"),
+    "operator.resume": ("link or category", "An operator let it go on.", "kind"),
+}
+
+# Lines of the daemon's log: event -> what it means
+LOGGED = {
+    "bind_refused": "The SMSC refused credentials, address or number of binds.",
+    "chore_failed": "A periodic statement failed; it is tried at its next turn.",
+    "connect_failed": "No TCP or TLS connection to the SMSC.",
+    "connection_lost": "A connection to the database broke; the loop gets another one.",
+    "daemon_started": "The process is up and listens; database and carriers may still be missing.",
+    "database_reached": "The database answers.",
+    "database_unavailable": "The database does not answer; nothing is claimed, answers are kept.",
+    "deliver_sm_undecodable": "A deliver_sm that cannot be read was stored as octets.",
+    "delivery_undecodable": "A deliver_sm body does not decode; it is stored as octets.",
+    "doubt_resent": "Messages in doubt went again, as their category's rule says.",
+    "drain_finished": "Windows are empty, outcomes are written, links are given back.",
+    "drain_incomplete": "The drain's time was over; what is unsettled is accounted for at the next start.",
+    "drain_started": "SIGTERM: nothing more is claimed.",
+    "jobs_released": "Claimed jobs went back to the queue unwritten.",
+    "late_answer_settled": "An answer came after its time-out and was used.",
+    "link_failed": "A link ended by a fault of ours.",
+    "link_fault": "The SMSC's answer means that the session is broken; it is bound anew.",
+    "link_ownership_lost": "Another instance owns the link now.",
+    "link_state_changed": "A link is binding, bound, waiting or stopped.",
+    "link_stop_timed_out": "Answers were missing when the link was stopped.",
+    "link_taken": "This instance owns the link now.",
+    "link_throttled": "The SMSC answered ESME_RTHROTTLED; the rate was halved and climbs back.",
+    "local_record_failed": "The local record could not be written; the link waits.",
+    "partitions_made": "Tables for coming days were made.",
+    "pauses_changed": "What operators paused, or let go on, is in force.",
+    "pdu_unexpected": "A PDU that has no place here, counted and ignored.",
+    "receipt_unmatched": "A receipt fits no message that is known; it is kept.",
+    "record_failed": "The local record could not be written: disk full, or gone.",
+    "reload_ignored": "SIGHUP has no effect yet.",
+    "segment_unencodable": "A segment does not fit its fields; its job fails.",
+    "session_bound": "A bind was accepted.",
+    "session_ended": "A session is over: how long it was bound, what it sent.",
+    "session_waiting": "The pause before the next bind.",
+    "settle_fenced": "Answers came for a job that somebody else had ended; they are kept as FENCED.",
+    "submit_misconfigured": "The SMSC refused what the link's settings make: page somebody.",
+    "window_worn_out": "Too many unanswered segments on one session; it is bound anew.",
+}
+
+
+# ------------------------------------------------------------------ settings
+
+
+def _paragraphs(section: str) -> list[tuple[str, list[str]]]:
+    """The annotated file's section as (comment, lines of keys), in order."""
+    found: list[tuple[str, list[str]]] = []
+    comment: list[str] = []
+    keys: list[str] = []
+    for line in [*section.splitlines(), ""]:
+        is_comment = line.startswith("# ")
+        is_key = re.match(r"(#|#: )?[a-z_]+ = ", line) is not None
+        if keys and not is_key:
+            found.append((" ".join(comment), keys))
+            comment, keys = [], []
+        if is_comment:
+            comment.append(line[2:])
+        elif is_key:
+            keys.append(line)
+        elif not line:
+            comment = []
+    return found
+
+
+def _range(shape: type, key: str) -> str:
+    """What values a key may have, out of the dataclass's annotation."""
+    hint = typing.get_type_hints(shape, include_extras=True).get(key)
+    pieces = [hint, *typing.get_args(hint)]
+    for piece in pieces:
+        for rule in typing.get_args(piece) if piece is not None else ():
+            if isinstance(rule, Between):
+                return f"{rule.low:g} to {rule.high:.15g}"
+            if isinstance(rule, Octets):
+                return f"{rule.low} to {rule.high} characters"
+            if isinstance(rule, Matching):
+                return rule.form
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(f"`{word}`" for word in typing.get_args(hint))
+    return ""
+
+
+def settings() -> str:
+    """Every setting: default, range, consequence."""
+    text = (ROOT / "config" / "tocsin.toml").read_text(encoding="utf-8")
+    lines = [
+        MADE,
+        "# Settings\n",
+        (
+            "From `config/tocsin.toml`, which is annotated with the same words. Durations end in `_s` and are seconds."
+            " `TOCSIN_DATABASE_URL` replaces `[database] url`; `TOCSIN_CONFIG` names the file.\n"
+        ),
+    ]
+    for table, shape in TABLES.items():
+        lines += [f"## `{table}`\n", "| key | default | values | what follows |", "|---|---|---|---|"]
+        section = re.split(r"^\[", text.split(f"\n{table}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+        section = re.split(r"\n\n\n", section, maxsplit=1)[0] if table != "[link.tls]" else section
+        for comment, keys in _paragraphs(section):
+            for line in keys:
+                key, _, value = line.lstrip("#: ").partition(" = ")
+                if line.startswith("#: "):
+                    default = f"none; example `{value}`"
+                elif line.startswith("#"):
+                    default = f"`{value}`"
+                else:
+                    default = f"must be set; example `{value}`"
+                lines.append(f"| `{key}` | {_cell(default)} | {_cell(_range(shape, key))} | {_cell(comment)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ metrics
+
+
+def metrics() -> str:
+    """Every metric of the product, its labels and what its rise means."""
+    registry = new_registry()
+    made = DispatcherMetrics(registry)
+    made.prepare(["link"], ["category"])
+    made.set_queue(0, 0, 0)
+    made.observe_submit("category", "link", 0)
+    made.observe_receipt("category", "link", 0)
+    links = GatewayMetrics()
+    links.link("link").answered(0, 0.001)
+    registry.register(links)
+    lines = [
+        MADE,
+        "# Metrics\n",
+        "On `/metrics` of `[http] listen`. Labels come from closed sets: never a number, a text or an id.\n",
+        "| metric | type | labels | what it is, and what a rise means |",
+        "|---|---|---|---|",
+    ]
+    for family in sorted(registry.collect(), key=lambda family: family.name):
+        if not family.name.startswith("tocsin_"):
+            continue
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"| `{name}` | {family.type} | {', '.join(labels) or '-'} | {_cell(family.documentation)} |")
+    return "\n".join([*lines, ""])
+
+
+# ------------------------------------------------------------------ events
+
+
+def told_events() -> set[str]:
+    """Types of tocsin.event that the SQL writes, as far as they stand there as one word."""
+    files = [*(ROOT / "dispatcher" / "sql").glob("*.sql"), *(ROOT / "dispatcher" / "migrations").glob("*.sql")]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    return {word for text in texts for word in re.findall(r"'((?!tocsin)[a-z]+\.[a-z_]+)'", text)}
+
+
+def logged_events() -> dict[str, tuple[set[str], set[str]]]:
+    """Events of the log: name -> levels and fields, out of the syntax trees."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for path in sorted([*ROOT.glob("dispatcher/**/*.py"), *ROOT.glob("gateway/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(
+                        value=ast.Name(id="log"), attr="info" | "warning" | "error" | "critical" as level
+                    ),
+                    args=[ast.Constant(value=str(name)), *_],
+                    keywords=keywords,
+                ):
+                    levels, fields = found.setdefault(name, (set(), set()))
+                    levels.add(level)
+                    fields.update(keyword.arg for keyword in keywords if keyword.arg)
+    return found
+
+
+def events() -> str:
+    """Events for apps, and lines of the log."""
+    lines = [
+        MADE,
+        "# Events\n",
+        "## `tocsin.event`, for apps\n",
+        (
+            "Read by cursor: `select * from tocsin.event where seq > $1 order by seq`. An app sees its own"
+            " jobs' events; `data` also has `client_ref` and `category` of a job.\n"
+        ),
+        "| type | subject | what happened | data |",
+        "|---|---|---|---|",
+        *(
+            f"| `{name}` | {subject} | {_cell(text)} | {data or '-'} |"
+            for name, (subject, text, data) in EVENTS.items()
+        ),
+        "\n## The daemon's log, for operators\n",
+        "One line an event on standard output, JSON unless that is a terminal; each has `at`, `level`, `event`.\n",
+        "| event | level | fields | meaning |",
+        "|---|---|---|---|",
+    ]
+    for name, (levels, fields) in sorted(logged_events().items()):
+        shown = ", ".join(sorted(fields - {"exc_info"})) or "-"
+        lines.append(f"| `{name}` | {', '.join(sorted(levels))} | {shown} | {_cell(LOGGED[name])} |")
+    return "\n".join([*lines, ""])
+
+
+# ------------------------------------------------------------------ commands
+
+
+def commands() -> str:
+    """Every command's own help, and the exit codes of all."""
+    lines = [
+        MADE,
+        "# Commands\n",
+        "| exit code | meaning |",
+        "|---|---|",
+        *(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()),
+        "",
+        "Errors are one line on standard error that names the file, table and key, or the link, or the field.\n",
+    ]
+    root = click.Context(tocsin, info_name="tocsin", max_content_width=100, terminal_width=100)
+    for name in tocsin.list_commands(root):
+        command = tocsin.get_command(root, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100)
+        lines += [f"## `tocsin {name}`\n", "```text", command.get_help(context), "```\n"]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+PAGES = {"settings": settings, "metrics": metrics, "events": events, "commands": commands}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        (ROOT / "docs" / "reference" / f"{name}.md").write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The pages of docs/, held to the code and run as written."""
