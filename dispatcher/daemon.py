@@ -510,7 +510,10 @@ async def run(settings: Settings) -> int:
         if directory is not None:
             server = embedded.start(directory)
             url = server.create_database("tocsin")
-        record = Record.open(state.path / "record")
+        try:
+            record = Record.open(state.path / "record")
+        except OSError as error:
+            return _refuse(f"[daemon] state_dir: {state.path / 'record'}: {error.strerror}", UNUSABLE)
         try:
             return await Daemon(settings, state, record, url).run()
         finally:
