@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry as CollectorRegistry
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +42,10 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
 
 
 def new_registry() -> CollectorRegistry:
-    """A registry of its own: the library's global one would mix daemons that share a process."""
-    return CollectorRegistry()
+    """A registry of its own, with the process's CPU, memory and start: the library's global one would mix daemons."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
 
 
 class DispatcherMetrics:

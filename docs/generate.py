@@ -279,7 +279,13 @@ def commands() -> str:
         command = tocsin.get_command(root, name)
         assert command is not None
         context = click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100)
-        lines += [f"## `tocsin {name}`\n", "<!-- not run: what `--help` prints -->", "```text", command.get_help(context), "```\n"]
+        lines += [
+            f"## `tocsin {name}`\n",
+            "<!-- not run: what `--help` prints -->",
+            "```text",
+            command.get_help(context),
+            "```\n",
+        ]
     return "\n".join(lines)
 
 

@@ -103,6 +103,11 @@ class Binds:
         return any(live.session.can_submit for live in self.live)
 
     @property
+    def submitting(self) -> int:
+        """Sessions that segments can leave on."""
+        return sum(live.session.can_submit for live in self.live)
+
+    @property
     def bound(self) -> int:
         """Sessions that are bound, of any kind."""
         return sum(live.session.state is SessionState.BOUND for live in self.live)

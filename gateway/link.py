@@ -132,6 +132,16 @@ class Link:
         return self._binds.window_in_use
 
     @property
+    def window_limit(self) -> int:
+        """Segments that may be unanswered over the sessions that are bound now."""
+        return self.settings.window_size * self._binds.submitting
+
+    @property
+    def is_paused(self) -> bool:
+        """Say whether an operator paused it."""
+        return self._is_paused
+
+    @property
     def throughput_limit(self) -> int:
         """Segments a second that the throttle allows now."""
         return self._throttle.effective_rate(time.monotonic())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from config.settings import LinkSettings
+
 RESPONSE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 UNANSWERED: Final = -1  # in place of a command_status: no answer came
 VENDOR_STATUSES: Final = range(0x400, 0x500)  # SMPP v3.4 section 5.1.3: reserved for SMSC vendors
@@ -44,8 +46,20 @@ class LinkGauges(Protocol):
         """Unanswered segments over all sessions."""
 
     @property
+    def window_limit(self) -> int:
+        """Segments that may be unanswered over the sessions that are bound now."""
+
+    @property
     def throughput_limit(self) -> int:
         """Segments a second that the throttle allows now."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Say whether an operator paused it."""
+
+    @property
+    def settings(self) -> LinkSettings:
+        """What the file says."""
 
 
 class LinkMetrics:
@@ -99,7 +113,11 @@ class GatewayMetrics(Collector):
                 ("link_bound", "1 while segments can leave over the link, else 0."),
                 ("link_sessions", "Sessions bound. Fewer than configured means a carrier that ends or refuses binds."),
                 ("window_in_use", "Unanswered segments. At its limit the carrier answers slower than we send."),
+                ("window_limit", "Segments that may be unanswered over the sessions that are bound now."),
                 ("throughput_limit", "Segments a second allowed now; below the setting after ESME_RTHROTTLED."),
+                ("throughput_configured", "Segments a second that the file allows."),
+                ("sessions_configured", "Sessions that the file asks for."),
+                ("link_paused", "1 while an operator keeps segments from leaving."),
             )
         }
         for link, counts in self._links.items():
@@ -115,6 +133,13 @@ class GatewayMetrics(Collector):
             gauges["link_sessions"].add_metric((link,), open_link.sessions_bound if open_link else 0)
             gauges["window_in_use"].add_metric((link,), open_link.window_in_use if open_link else 0)
             gauges["throughput_limit"].add_metric((link,), open_link.throughput_limit if open_link else 0)
+            gauges["window_limit"].add_metric((link,), open_link.window_limit if open_link else 0)
+            gauges["link_paused"].add_metric((link,), bool(open_link and open_link.is_paused))
+            if open_link:
+                settings = open_link.settings
+                kinds = 1 if settings.bind_type == "transceiver" else 2
+                gauges["throughput_configured"].add_metric((link,), settings.throughput_per_s)
+                gauges["sessions_configured"].add_metric((link,), settings.sessions * kinds)
         yield submits
         yield responses
         yield from gauges.values()

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from config.settings import LinkSettings
 from gateway.metrics import GatewayMetrics
 
 
@@ -10,7 +11,18 @@ class Gauges:
     is_bound = True
     sessions_bound = 2
     window_in_use = 7
+    window_limit = 20
     throughput_limit = 50
+    is_paused = True
+    settings = LinkSettings(
+        name="carrier-a",
+        hosts=("127.0.0.1",),
+        system_id="clinic",
+        password="",
+        bind_type="transmitter+receiver",
+        sessions=3,
+        throughput_per_s=80,
+    )
 
 
 def shown(metrics: GatewayMetrics) -> dict[str, float]:
@@ -64,6 +76,16 @@ def test_gauges_are_read_when_asked_and_zero_when_the_link_is_not_here():
 
     samples = shown(metrics)
 
-    for name, here in (("link_bound", 1), ("link_sessions", 2), ("window_in_use", 7), ("throughput_limit", 50)):
+    for name, here in (
+        ("link_bound", 1),
+        ("link_sessions", 2),
+        ("link_paused", 1),
+        ("window_in_use", 7),
+        ("window_limit", 20),
+        ("throughput_limit", 50),
+    ):
         assert samples[f'tocsin_{name}{{link="carrier-a"}}'] == here
         assert samples[f'tocsin_{name}{{link="carrier-b"}}'] == 0
+    assert samples['tocsin_throughput_configured{link="carrier-a"}'] == 80
+    assert samples['tocsin_sessions_configured{link="carrier-a"}'] == 6
+    assert 'tocsin_sessions_configured{link="carrier-b"}' not in samples
