@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench docs lock
+.PHONY: help install demo test lint check bench docs lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,10 +19,12 @@ demo: $(STAMP) ## a minute of mixed traffic: embedded Postgres, simulated SMSC, 
 test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL
 	$(BIN)/python -m pytest -n 4 --dist loadfile
 
-check: $(STAMP) ## format, lint, types and the fast tests
+lint: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
+
+check: lint ## the same, and the fast tests
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow"
 
 bench: $(STAMP) ## the journey benchmark; benchmarks/README.md has the others
