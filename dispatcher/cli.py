@@ -14,7 +14,7 @@ import click
 
 from config.reader import ConfigError
 from dispatcher import log
-from dispatcher.commands import check, demo, estimate, message, operate, service
+from dispatcher.commands import check, demo, estimate, message, operate, service, status
 from dispatcher.commands.terminal import DONE, EXIT_CODES, INTERRUPTED, REFUSED, USAGE, Stopped
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ for command in (
     service.migrate_command,
     service.apply,
     check.check_command,
+    status.status_command,
     message.enqueue,
     estimate.estimate,
     message.job,

@@ -7,6 +7,7 @@
     receive   receipts, then MO messages; one flush in flight
     control   ownership: beats, candidates, take-overs
     upkeep    chores by the clock
+    watch     the status document; connected only while somebody looks
 
 Each has a connection of its own: an emergency never queues behind a flush, and the SMSC, which lets 1 to 100
 deliver_sm be unanswered, never waits for a settle. When the database goes away,
@@ -44,6 +45,7 @@ from dispatcher.state_directory import StateDirectory
 from dispatcher.store import PINNED, PROBING, Connection, connect, failures
 from dispatcher.unprivileged import EmbeddedError
 from dispatcher.upkeep import Upkeep
+from dispatcher.watch import Facts, Watch
 from gateway import Gateway, GatewayMetrics
 
 if TYPE_CHECKING:
@@ -166,7 +168,16 @@ class Daemon:
             wake_claimer=self._wake_all,
             clock=clock,
         )
-        self._http = HttpListener(settings.http, self.registry, self._readiness)
+        self._watch = Watch(
+            settings=settings,
+            url=url,
+            owner=self._owner,
+            gateway=lambda: self._gateway,
+            metrics=self._metrics,
+            facts=self._facts,
+            clock=clock,
+        )
+        self._http = HttpListener(settings.http, self.registry, self._readiness, self._watch.look)
         self._metrics.settle_pending.set_function(lambda: self._settler.pending)
 
     # ------------------------------------------------------------------ start and stop
@@ -251,6 +262,7 @@ class Daemon:
                     ("receive", self._receive),
                 )
             ]
+            running.append(tasks.create_task(self._watch.run(), name="watch"))
             await self._stopping.wait()
             await self._drain()
             for task in running:
@@ -493,6 +505,16 @@ class Daemon:
             facts[f"link {name}"] = str(links[name].state) if name in links else "not owned"
         is_bound = any(link.is_bound for link in links.values())
         return Readiness(self._database == "up" and is_bound and not self._stopping.is_set(), facts)
+
+    def _facts(self) -> Facts:
+        return Facts(
+            ready=self._readiness().ready,
+            draining=self._stopping.is_set(),
+            database=self._database,
+            schema=self._schema,
+            unsettled=self._settler.pending,
+            receipts_waiting=self._receipts.pending + self._inbound.pending,
+        )
 
 
 async def run(settings: Settings) -> int:

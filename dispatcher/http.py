@@ -1,4 +1,4 @@
-"""The HTTP listener for machines and a look in passing: /metrics, /healthz, /readyz, and a status page at /.
+"""The HTTP listener: /metrics, /healthz, /readyz and /status.json for machines, and the status page at / for people.
 
 Read-only, without access log, and without texts or numbers: everything shown is a metric or a fact that the
 daemon states about itself. It runs in the daemon's own loop, so an answer proves that the loop turns.
@@ -6,26 +6,42 @@ daemon states about itself. It runs in the daemon's own loop, so an answer prove
 
 from __future__ import annotations
 
-import html
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from prometheus_client import CollectorRegistry
 
     from config.settings import HttpSettings
+    from dispatcher.status import Status
 
 CLOSE_TIMEOUT_S = 1.0  # a scrape takes milliseconds; a drain must not wait for idle connections
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">
-<title>tocsin</title><style>body{{font:14px sans-serif;margin:2em}}td{{padding:.1em 1.5em .1em 0}}</style>
-<h1>tocsin: {state}</h1><table>{facts}</table><h2>Now</h2><table>{gauges}</table>
-"""
+PAGE = Path(__file__).parent / "page"
+FILES = {  # of the status page: path -> file and type
+    "/": ("status.html", "text/html"),
+    "/status.css": ("status.css", "text/css"),
+    "/status.js": ("status.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# Nothing from elsewhere, nothing inline: what a peer wrote can become neither script nor style nor request.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +55,18 @@ class Readiness:
 class HttpListener:
     """Listens from ``start`` to ``stop``."""
 
-    def __init__(self, settings: HttpSettings, registry: CollectorRegistry, health: Callable[[], Readiness]) -> None:
+    def __init__(
+        self,
+        settings: HttpSettings,
+        registry: CollectorRegistry,
+        health: Callable[[], Readiness],
+        look: Callable[[], Awaitable[Status]],
+    ) -> None:
         self._settings = settings
         self._registry = registry
         self._health = health
+        self._look = look
+        self._files = {path: ((PAGE / name).read_bytes(), kind) for path, (name, kind) in FILES.items()}
         self._runner: web.AppRunner | None = None
 
     @property
@@ -60,7 +84,9 @@ class HttpListener:
 
         """
         application = web.Application()
-        application.router.add_get("/", self._page)
+        for path in self._files:
+            application.router.add_get(path, self._page)
+        application.router.add_get("/status.json", self._status_json)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -89,18 +115,10 @@ class HttpListener:
         body = json.dumps(readiness.facts | {"ready": readiness.ready}, indent=1)
         return web.Response(text=body + "\n", content_type="application/json", status=200 if readiness.ready else 503)
 
-    async def _page(self, _request: web.Request) -> web.Response:
-        readiness = self._health()
-        gauges = [
-            (" ".join([sample.name, *sample.labels.values()]), f"{sample.value:g}")
-            for metric in self._registry.collect()
-            if metric.type == "gauge"
-            for sample in metric.samples
-        ]
-        state = "ready" if readiness.ready else "not ready"
-        page = PAGE.format(state=state, facts=_rows(readiness.facts.items()), gauges=_rows(gauges))
-        return web.Response(text=page, content_type="text/html")
+    async def _status_json(self, _request: web.Request) -> web.Response:
+        body = json.dumps((await self._look()).as_json())
+        return web.Response(text=body + "\n", content_type="application/json", headers=HEADERS)
 
-
-def _rows(pairs: Iterable[tuple[str, str]]) -> str:
-    return "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in pairs)
+    async def _page(self, request: web.Request) -> web.Response:
+        octets, kind = self._files[request.path]
+        return web.Response(body=octets, content_type=kind, charset="utf-8", headers=HEADERS)

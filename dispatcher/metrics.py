@@ -174,6 +174,11 @@ class DispatcherMetrics:
         """Count receipts by one of ``RECEIPT_STATES``."""
         self._receipts[link, state].inc(receipts)
 
+    def receipts(self, link: str, state: str) -> float:
+        """How many receipts of one of ``RECEIPT_STATES`` were counted."""
+        (metric,) = self._receipts[link, state].collect()
+        return metric.samples[0].value
+
     def count_inbound(self, link: str, kind: str, messages: int = 1) -> None:
         """Count messages from handsets by class."""
         self._inbound[link, kind].inc(messages)

@@ -100,6 +100,7 @@ LOGGED = {
     "session_ended": "A session is over: how long it was bound, what it sent.",
     "session_waiting": "The pause before the next bind.",
     "settle_fenced": "Answers came for a job that somebody else had ended; they are kept as FENCED.",
+    "status_unread": "Somebody looks at the status, and the database did not say what it knows; tried again.",
     "submit_misconfigured": "The SMSC refused what the link's settings make: page somebody.",
     "window_worn_out": "Too many unanswered segments on one session; it is bound anew.",
 }

@@ -81,6 +81,8 @@ class Link:
         self.settings = settings
         self.name = settings.name
         self.state: LinkState = "stopped"
+        self.state_detail = ""  # why, in a word or two
+        self.state_since = time.monotonic()
         self._observer = observer
         self._overrides = {number: Verdict(verdict) for number, verdict in settings.status_overrides.items()}
         self._metrics = LinkMetrics() if metrics is None else metrics
@@ -145,6 +147,16 @@ class Link:
     def throughput_limit(self) -> int:
         """Segments a second that the throttle allows now."""
         return self._throttle.effective_rate(time.monotonic())
+
+    @property
+    def segments_last_second(self) -> int:
+        """Segments written in the last 1.02 s, which is the throttle's second."""
+        return self._throttle.written(time.monotonic())
+
+    @property
+    def held_for_s(self) -> float:
+        """Seconds for which nothing is written yet, because the SMSC answered ESME_RTHROTTLED."""
+        return self._throttle.held_for_s(time.monotonic())
 
     @property
     def can_send(self) -> bool:
@@ -222,7 +234,7 @@ class Link:
 
     def _set_state(self, state: LinkState, detail: str) -> None:
         if state != self.state and (state == "stopped" or not self._is_stopping):
-            self.state = state
+            self.state, self.state_detail, self.state_since = state, detail, time.monotonic()
             self._observer.state_changed(self.name, state, detail)
 
     # What sessions tell

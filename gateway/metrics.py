@@ -73,6 +73,16 @@ class LinkMetrics:
         self.response_buckets = [0] * (len(RESPONSE_BUCKETS_S) + 1)
         self.response_sum_s = 0.0
 
+    @property
+    def throttled(self) -> int:
+        """Answers ESME_RTHROTTLED."""
+        return self.statuses.get(status.THROTTLED, 0)
+
+    @property
+    def timed_out(self) -> int:
+        """Segments that were written and not answered in time."""
+        return self.statuses.get(UNANSWERED, 0)
+
     def answered(self, command_status: int, waited_s: float) -> None:
         """Count one answer in time."""
         self.statuses[command_status] = self.statuses.get(command_status, 0) + 1

@@ -29,12 +29,13 @@ CLIMB_PARTS = 20  # of the configured rate; back at full rate 10 s after a singl
 class Throttle:
     """At most `rate` segments in any sliding second; less while the SMSC complains."""
 
-    __slots__ = ("_held_until", "_hold_s", "_log", "_lowered_at", "_lowered_to", "_recent", "rate")
+    __slots__ = ("_assumed", "_held_until", "_hold_s", "_log", "_lowered_at", "_lowered_to", "_recent", "rate")
 
     def __init__(self, rate: int) -> None:
         self.rate = rate  # segments a second, as configured; >= 1
         self._log: deque[tuple[float, int]] = deque()  # (instant, segments), oldest first, none older than the span
         self._recent = 0  # segments in the log
+        self._assumed = (float("-inf"), 0)  # instant, segments in the log that a predecessor may have written
         self._held_until = 0.0
         self._hold_s = 0.0  # length of the last hold; 0.0 when there is none to remember
         self._lowered_at: float | None = None  # end of the hold from which the rate climbs
@@ -49,6 +50,16 @@ class Throttle:
             self._lowered_at = None
             return self.rate
         return climbed
+
+    def written(self, now: float) -> int:
+        """Segments that left within the span before `now`; what is only assumed of a predecessor is left out."""
+        self._forget(now)
+        assumed_at, assumed = self._assumed
+        return self._recent - (assumed if assumed_at + SPAN_S > now else 0)
+
+    def held_for_s(self, now: float) -> float:
+        """Seconds for which nothing may go, because the SMSC complained; 0.0 while something may."""
+        return max(0.0, self._held_until - now)
 
     def allowance(self, now: float, *, lane0: bool) -> int:
         """Segments that may go at `now`, of lane 0 or of the lanes that leave it its reserve."""
@@ -124,12 +135,14 @@ class Throttle:
         """Begin as a new owner: as if the last second had been full but for lane 0's reserve."""
         self._log.clear()
         self._recent = 0
+        self._assumed = (now, self.rate - reserve_of(self.rate))
         self.take(now, self.rate - reserve_of(self.rate))
 
     def restore(self, sent_at: Iterable[float], now: float) -> None:
         """Begin as the owner that wrote segments at these instants (of the same clock)."""
         self._log = deque((instant, 1) for instant in sorted(sent_at) if now - SPAN_S < instant <= now)
         self._recent = len(self._log)
+        self._assumed = (float("-inf"), 0)
 
     def _climb(self) -> int:
         return max(1, self.rate // CLIMB_PARTS)

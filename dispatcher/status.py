@@ -1,0 +1,173 @@
+"""The status document: what one look at Tocsin tells. ``/status.json``, the status page and ``tocsin status`` show it.
+
+Names and meanings are public. Durations end in ``_s`` and count back from ``at``; rates end in ``_per_s``; null means
+that nobody here knows. Nothing in it is a text, a number of a person, or an id that an SMSC gave: events name jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LATE_AFTER_S: Final = 10.0  # an emergency that waits longer is late: the shipped pace is well under one second
+STALE_AFTER_S: Final = 15.0  # what the database said longer ago says nothing about now
+
+Flow = Literal["flowing", "late", "stopped", "unknown"]
+Ownership = Literal["this", "another", "nobody"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """One link. What only its owner knows is null when that is another instance, or nobody."""
+
+    name: str
+    state: str  # binding, bound, waiting, stopped; unbound while nobody owns it
+    state_detail: str  # why, in a word or two
+    state_for_s: float
+    owner: Ownership
+    owner_instance: str  # "" for nobody
+    beat_age_s: float | None  # since the owner's last sign of life that was seen here
+    in_file: bool  # false: the file no longer names it, and jobs still wait on it
+    paused: bool
+    sessions_bound: int | None
+    sessions_configured: int | None
+    window_in_use: int | None  # unanswered segments over all sessions
+    window_size: int | None  # over all sessions
+    segments_per_s: int | None  # written in the last 1.02 s, as the throttle counts
+    limit_per_s: int | None  # in force; below the configured one after ESME_RTHROTTLED
+    configured_per_s: int | None
+    held_for_s: float | None  # nothing is written for so long yet: the SMSC said ESME_RTHROTTLED
+    throttled_total: int | None  # answers ESME_RTHROTTLED since the daemon began
+    unanswered_total: int | None  # segments written and not answered in time, since the daemon began
+    uncertain_segments: int | None  # of them, still in doubt
+    receipts_matched_total: int | None  # that named a segment of ours, repetitions left out, since the daemon began
+    receipts_unmatched_total: int | None
+    receipts_per_s: float | None  # matched, over the last seconds; null until two looks lie a second apart
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStatus:
+    """One lane over all links: jobs that may go now, those on the wire included until their outcome is written."""
+
+    lane: int
+    categories: tuple[str, ...]
+    paused: tuple[str, ...]  # categories of it that are paused
+    jobs: int | None
+    at_least: bool  # a link's lane holds 10,000 or more, and is counted no further
+    oldest_s: float | None  # 0 while nothing waits
+
+
+@dataclass(frozen=True, slots=True)
+class EventStatus:
+    """Events of one kind among the last ones, newest kind first."""
+
+    type: str
+    category: str
+    reason: str
+    events: int
+    age_s: float  # of the latest
+    subject: str  # of the latest: a job id, for inbound.received the message's
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyStatus:
+    """Whether lane 0 flows, and why not."""
+
+    state: Flow
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole document."""
+
+    at: str  # ISO 8601, UTC
+    source: Literal["daemon", "database"]  # database: no daemon was asked, and what only it knows is null
+    instance: str
+    version: str
+    started_at: str | None  # ISO 8601, UTC
+    up_for_s: float | None
+    ready: bool | None
+    missing: tuple[str, ...]  # what keeps it from being ready
+    emergencies: EmergencyStatus
+    database: str  # up, or the problem
+    schema: str
+    read_age_s: float | None  # how old is what the database said: owners elsewhere, paused, lanes, doubt, events
+    unsettled: int | None  # outcomes that are known and not yet in the database
+    receipts_waiting: int | None  # receipts and replies read and not yet in the database
+    uncertain_segments: int | None
+    paused_categories: tuple[str, ...]
+    links: tuple[LinkStatus, ...]
+    lanes: tuple[LaneStatus, ...]
+    events: tuple[EventStatus, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what ``json`` can write."""
+        return asdict(self)
+
+
+def emergencies(
+    *,
+    draining: bool,
+    database: str,
+    read_age_s: float | None,
+    links: Sequence[LinkStatus],
+    lanes: Sequence[LaneStatus],
+) -> EmergencyStatus:
+    """Judge whether an emergency that is enqueued now would leave at once."""
+    stopped = []
+    if draining:
+        stopped.append("the daemon drains")
+    if database != "up":
+        stopped.append("the database does not answer")
+    if not any(_carries(link) for link in links):
+        stopped.append("no link is bound and unpaused")
+    urgent = next((lane for lane in lanes if lane.lane == 0), None)
+    if urgent is not None and urgent.paused:
+        stopped.append(f"paused: {', '.join(urgent.paused)}")
+    if stopped:
+        return EmergencyStatus("stopped", tuple(stopped))
+    if urgent is None or urgent.oldest_s is None or read_age_s is None:
+        return EmergencyStatus("unknown", ("the queue has not been read yet",))
+    if read_age_s > STALE_AFTER_S:
+        return EmergencyStatus("unknown", (f"the queue was last read {read_age_s:.0f} s ago",))
+    if urgent.oldest_s > LATE_AFTER_S:
+        return EmergencyStatus("late", (f"the oldest has waited {urgent.oldest_s:.0f} s",))
+    return EmergencyStatus("flowing", ())
+
+
+def _carries(link: LinkStatus) -> bool:
+    is_alive = link.owner == "this" or (link.beat_age_s is not None and link.beat_age_s < STALE_AFTER_S)
+    return link.state == "bound" and not link.paused and is_alive
+
+
+T = TypeVar("T")
+_INNER: Final[Mapping[str, type]] = {"links": LinkStatus, "lanes": LaneStatus, "events": EventStatus}
+
+
+def from_json(document: object) -> Status:
+    """Read what ``as_json`` gave.
+
+    Raises:
+        ValueError: it is no status document of this version.
+
+    """
+    given = _named(Status, document)
+    for name, kind in _INNER.items():
+        if not isinstance(given[name], list):
+            raise ValueError(f"{name} is no list")  # noqa: TRY004  # of the document, not of an argument
+        given[name] = tuple(kind(**_named(kind, entry)) for entry in given[name])
+    given["emergencies"] = EmergencyStatus(**_named(EmergencyStatus, given["emergencies"]))
+    return Status(**given)
+
+
+def _named(kind: type, value: object) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    if not isinstance(value, dict) or not names <= value.keys():
+        raise ValueError(f"no {kind.__name__}")
+    return {
+        name: tuple(entry) if isinstance(entry := value[name], list) and name not in _INNER else entry for name in names
+    }
