@@ -104,6 +104,8 @@ def link_of(
         state_for_s=0.0 if row is None else round(row.state_for_s, 1),
         owner="nobody" if not owner else "this" if owner == own else "another",
         owner_instance=owner.rpartition(":")[0],
+        epoch=None if row is None else row.epoch,
+        beat=None if row is None else row.beat,
         beat_age_s=beat_age_s,
         in_file=row is None or row.enabled,
         paused=row is not None and row.paused,
@@ -141,7 +143,7 @@ def status_of(settings: Settings, seen: Seen, product_version: str) -> Status:
         up_for_s=None,
         ready=None,
         missing=(),
-        emergencies=EmergencyStatus("unknown", ("no daemon was asked",)),
+        emergencies=_without_daemon(links, seen.lanes),
         database="up",
         schema="current",
         read_age_s=0.0,
@@ -152,4 +154,13 @@ def status_of(settings: Settings, seen: Seen, product_version: str) -> Status:
         links=links,
         lanes=seen.lanes,
         events=seen.events,
+    )
+
+
+def _without_daemon(links: Iterable[LinkStatus], lanes: Iterable[LaneStatus]) -> EmergencyStatus:
+    """Judge by the database alone: it can say that emergencies are stopped, never that they flow."""
+    stopped = [] if any(link.owner_instance for link in links) else ["no instance owns a link"]
+    stopped += [f"paused: {', '.join(lane.paused)}" for lane in lanes if lane.lane == 0 and lane.paused]
+    return (
+        EmergencyStatus("stopped", tuple(stopped)) if stopped else EmergencyStatus("unknown", ("no daemon was asked",))
     )

@@ -29,7 +29,9 @@ class LinkStatus:
     state_for_s: float
     owner: Ownership
     owner_instance: str  # "" for nobody
-    beat_age_s: float | None  # since the owner's last sign of life that was seen here
+    epoch: int | None  # fencing number, one higher at each take-over
+    beat: int | None  # the owner adds one every 2 s
+    beat_age_s: float | None  # since another owner's beat was last seen to move
     in_file: bool  # false: the file no longer names it, and jobs still wait on it
     paused: bool
     sessions_bound: int | None

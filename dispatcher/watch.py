@@ -37,7 +37,7 @@ SHARE: Final = 20  # a read that takes long is followed by a pause so many times
 WATCHED_FOR_S: Final = 10.0  # after the last look the connection is kept so long
 FRESH_WITHIN_S: Final = 1.5  # the first look waits at most so long for what the database says
 RETRY_S: Final = 1.0
-SESSION: Final = PINNED | {"statement_timeout": "5s"}
+SESSION: Final = PINNED | {"application_name": "tocsin status", "statement_timeout": "5s"}
 SAMPLE_S: Final = 0.5  # between two samples of the counters
 RATE_OVER_S: Final = 5.0
 MATCHED: Final = ("delivered", "undelivered", "unknown", "enroute")
@@ -216,6 +216,8 @@ class Watch:
             state_for_s=round(now - link.state_since, 1),
             owner="this",
             owner_instance=self._settings.daemon.instance,
+            epoch=self._owner.epochs[link.name],
+            beat=None if row is None else row.beat,
             beat_age_s=None,
             in_file=True,
             paused=link.is_paused or (row is not None and row.paused),

@@ -19,7 +19,6 @@ from config.settings import load
 from dispatcher.commands.status_view import view
 from dispatcher.commands.terminal import (
     DONE,
-    INTERRUPTED,
     REFUSED,
     UNUSABLE,
     Stopped,
@@ -56,8 +55,6 @@ def status_command(path: str, *, as_json: bool, watch: bool) -> int:
     settings = load(path)
     try:
         return _watch(settings, as_json=as_json) if watch else _once(settings, as_json=as_json)
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of the pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -121,7 +118,10 @@ def _show(status: Status, *, as_json: bool) -> None:
     elif sys.stdout.isatty():
         Console().print(view(status, None))
     else:
-        Console(width=WIDTH, color_system=None).print(view(status, None))
+        console = Console(width=WIDTH, color_system=None)
+        with console.capture() as text:  # rich would end the process itself when the pipe breaks
+            console.print(view(status, None))
+        click.echo("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 def _look(settings: Settings) -> tuple[Status, str | None, int]:

@@ -23,7 +23,6 @@ VERDICTS: Final = {
     "unknown": ("? not known", "bold"),
 }
 LEVELS: Final = {True: "", False: "bold red"}
-OWNERS: Final = {"this": "this", "nobody": "nobody"}
 BAR: Final = 10  # cells
 
 
@@ -68,6 +67,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _add(table: Table, *cells: str | Text) -> None:
+    """Add a row, every cell as it is: rich would take brackets in a plain str for markup."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+
+
 def _links(status: Status) -> Table:
     table = _table(
         "link",
@@ -82,10 +86,11 @@ def _links(status: Status) -> Table:
         "receipts",
     )
     for link in status.links:
-        table.add_row(
+        _add(
+            table,
             Text(shown(link.name), "bold"),
             _state(link),
-            Text(OWNERS.get(link.owner) or f"instance {shown(link.owner_instance)}"),
+            _owner(link),
             f"{number(link.sessions_bound)}/{number(link.sessions_configured)}",
             f"{number(link.window_in_use)}/{number(link.window_size)}",
             _rate(link),
@@ -102,7 +107,18 @@ def _state(link: LinkStatus) -> Text:
     text = Text(f"{shown(link.state)}{', paused' if link.paused else ''} {duration(link.state_for_s)}", LEVELS[carries])
     if link.state_detail and link.state != "bound":
         text.append(f" ({shown(link.state_detail)})")
+    if link.held_for_s:
+        text.append(f" held {duration(link.held_for_s)}", "yellow")
+    if link.sessions_bound is None and link.beat is not None:  # whether the owner lives shows in the next look
+        text.append(f" (epoch {link.epoch}, beat {link.beat})", "dim")
     return text
+
+
+def _owner(link: LinkStatus) -> str:
+    if link.owner != "another":
+        return link.owner
+    age = "" if link.beat_age_s is None else f", alive {duration(link.beat_age_s)} ago"
+    return f"instance {shown(link.owner_instance)}{age}"
 
 
 def _rate(link: LinkStatus) -> Text:
@@ -112,7 +128,7 @@ def _rate(link: LinkStatus) -> Text:
     text = Text("█" * filled, "cyan").append("░" * (BAR - filled), "dim")
     text.append(f" {number(link.segments_per_s)} of {number(link.limit_per_s)}", "default")
     if link.limit_per_s != link.configured_per_s:
-        text.append(f" (configured {number(link.configured_per_s)})", "yellow")
+        text.append(f"\nconfigured {number(link.configured_per_s)}", "yellow")
     return text
 
 
@@ -129,8 +145,8 @@ def _lanes(status: Status) -> Table:
     for lane in status.lanes:
         names = [f"{name} (paused)" if name in lane.paused else name for name in lane.categories]
         is_late = lane.lane == 0 and (lane.oldest_s or 0.0) > LATE_AFTER_S
-        table.add_row(
-            str(lane.lane), shown(", ".join(names)), _waiting(lane), Text(_oldest(lane), LEVELS[not is_late]), ""
+        _add(
+            table, str(lane.lane), shown(", ".join(names)), _waiting(lane), Text(_oldest(lane), LEVELS[not is_late]), ""
         )
     return table
 
@@ -147,7 +163,7 @@ def _events(status: Status) -> Table:
     table = _table("last events", "category", "reason", ">times", ">latest", "subject")
     for event in status.events:
         times, age = number(event.events), f"{duration(max(0.0, event.age_s))} ago"
-        table.add_row(shown(event.type), shown(event.category), shown(event.reason), times, age, shown(event.subject))
+        _add(table, shown(event.type), shown(event.category), shown(event.reason), times, age, shown(event.subject))
     return table
 
 

@@ -14,6 +14,8 @@ def link(**changed: object) -> LinkStatus:
         "state_for_s": 60.0,
         "owner": "this",
         "owner_instance": "1",
+        "epoch": 3,
+        "beat": 900,
         "beat_age_s": None,
         "in_file": True,
         "paused": False,

@@ -180,6 +180,29 @@ def test_a_new_owner_starts_as_if_the_last_second_had_been_full():
     assert throttle.allowance(50.0 + SPAN_S, lane0=True) == 100
 
 
+def test_what_is_only_assumed_of_a_predecessor_is_not_shown_as_written():
+    """A rate that people read must be one that was measured."""
+    throttle = Throttle(100)
+    throttle.assume_busy(50.0)
+    throttle.take(50.1, 7)
+
+    assert throttle.written(50.2) == 7
+    assert throttle.written(50.0 + SPAN_S) == 7
+    assert throttle.written(50.1 + SPAN_S) == 0
+    throttle.assume_busy(60.0)
+    throttle.restore([59.5, 59.6], 60.0)
+    assert throttle.written(60.0) == 2
+
+
+def test_a_hold_is_told_with_what_is_left_of_it():
+    """Nothing leaves meanwhile, so a look must not take it for an idle link."""
+    throttle = Throttle(100)
+    assert throttle.held_for_s(50.0) == 0.0
+    throttle.throttled(50.0, 49.9)
+    assert throttle.held_for_s(50.25) == 0.75
+    assert throttle.held_for_s(51.5) == 0.0
+
+
 def test_a_restart_in_place_knows_what_was_sent():
     """The local record says it, on the same clock; older and impossible instants say nothing."""
     throttle = Throttle(10)
