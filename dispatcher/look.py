@@ -115,6 +115,7 @@ def link_of(
         window_size=None,
         segments_per_s=None,
         limit_per_s=None,
+        reserved_per_s=None,
         configured_per_s=None,
         held_for_s=None,
         throttled_total=None,

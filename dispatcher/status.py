@@ -31,7 +31,7 @@ class LinkStatus:
     owner_instance: str  # "" for nobody
     epoch: int | None  # fencing number, one higher at each take-over
     beat: int | None  # the owner adds one every 2 s
-    beat_age_s: float | None  # since another owner's beat was last seen to move
+    beat_age_s: float | None  # since another owner's beat was seen to move; null while it was not watched for 15 s
     in_file: bool  # false: the file no longer names it, and jobs still wait on it
     paused: bool
     sessions_bound: int | None
@@ -40,6 +40,7 @@ class LinkStatus:
     window_size: int | None  # over all sessions
     segments_per_s: int | None  # written in the last 1.02 s, as the throttle counts
     limit_per_s: int | None  # in force; below the configured one after ESME_RTHROTTLED
+    reserved_per_s: int | None  # of the limit in force, what only lane 0 may take
     configured_per_s: int | None
     held_for_s: float | None  # nothing is written for so long yet: the SMSC said ESME_RTHROTTLED
     throttled_total: int | None  # answers ESME_RTHROTTLED since the daemon began
@@ -125,13 +126,16 @@ def emergencies(
         stopped.append("the daemon drains")
     if database != "up":
         stopped.append("the database does not answer")
-    if not any(_carries(link) for link in links):
+    carrying = [link for link in links if link.state == "bound" and not link.paused and _lives(link) is not False]
+    if not carrying:
         stopped.append("no link is bound and unpaused")
     urgent = next((lane for lane in lanes if lane.lane == 0), None)
     if urgent is not None and urgent.paused:
         stopped.append(f"paused: {', '.join(urgent.paused)}")
     if stopped:
         return EmergencyStatus("stopped", tuple(stopped))
+    if not any(_lives(link) for link in carrying):
+        return EmergencyStatus("unknown", (f"whether instance {carrying[0].owner_instance} lives shows in a moment",))
     if urgent is None or urgent.oldest_s is None or read_age_s is None:
         return EmergencyStatus("unknown", ("the queue has not been read yet",))
     if read_age_s > STALE_AFTER_S:
@@ -141,9 +145,11 @@ def emergencies(
     return EmergencyStatus("flowing", ())
 
 
-def _carries(link: LinkStatus) -> bool:
-    is_alive = link.owner == "this" or (link.beat_age_s is not None and link.beat_age_s < STALE_AFTER_S)
-    return link.state == "bound" and not link.paused and is_alive
+def _lives(link: LinkStatus) -> bool | None:
+    """Say whether the link's owner lives; None: another instance, which was not looked at long enough."""
+    if link.owner == "another":
+        return None if link.beat_age_s is None else link.beat_age_s < STALE_AFTER_S
+    return link.owner == "this"
 
 
 T = TypeVar("T")

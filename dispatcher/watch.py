@@ -18,7 +18,7 @@ import structlog
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.look import LANES, link_of, look
-from dispatcher.status import LaneStatus, LinkStatus, Status, emergencies
+from dispatcher.status import STALE_AFTER_S, LaneStatus, LinkStatus, Status, emergencies
 from dispatcher.store import PINNED, connect
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Facts:
 class _Beat(NamedTuple):
     epoch: int
     beat: int
-    moved_at: float | None  # when it was seen to change, on our clock; None: not yet
+    seen_at: float  # first, on our clock
+    moved: bool  # it was another one before
 
 
 class Watch:
@@ -105,6 +106,7 @@ class Watch:
                 await asyncio.sleep(RETRY_S)
 
     async def _read_while_watched(self) -> None:
+        self._beats.clear()  # a beat that moved while nobody looked says nothing about now
         connection = await connect(self._url, SESSION)
         try:
             while (began := self._clock()) - self._looked_at < WATCHED_FOR_S:
@@ -118,9 +120,9 @@ class Watch:
         for link in seen.links:
             last = self._beats.get(link.name)
             if last is None:
-                self._beats[link.name] = _Beat(link.epoch, link.beat, None)
+                self._beats[link.name] = _Beat(link.epoch, link.beat, now, moved=False)
             elif (last.epoch, last.beat) != (link.epoch, link.beat):
-                self._beats[link.name] = _Beat(link.epoch, link.beat, now)
+                self._beats[link.name] = _Beat(link.epoch, link.beat, now, moved=True)
         self._seen, self._seen_at = seen, now
         self._read.set()
 
@@ -227,6 +229,7 @@ class Watch:
             window_size=settings.window_size * settings.sessions,
             segments_per_s=link.segments_last_second,
             limit_per_s=link.throughput_limit,
+            reserved_per_s=link.throughput_reserve,
             configured_per_s=settings.throughput_per_s,
             held_for_s=round(link.held_for_s, 1),
             throttled_total=counts.throttled,
@@ -239,6 +242,8 @@ class Watch:
 
     def _elsewhere(self, name: str, row: SeenLink | None, now: float) -> LinkStatus:
         beat = self._beats.get(name)
-        age_s = None if beat is None or beat.moved_at is None else round(now - beat.moved_at, 1)
+        age_s = None if beat is None else round(now - beat.seen_at, 1)
+        if beat is not None and not beat.moved and now - beat.seen_at < STALE_AFTER_S:
+            age_s = None
         uncertain = None if self._seen is None else self._seen.uncertain
         return link_of(name, row, own=self._owner.name, beat_age_s=age_s, uncertain=uncertain)

@@ -20,11 +20,12 @@ from dispatcher import demo_stage as stage
 from dispatcher.demo_load import EMERGENCY_NUMBER, EMERGENCY_TEXT, FIRST_NUMBER, requests
 from dispatcher.migrate import migrate
 from dispatcher.store import connect
-from gateway.smsc import Smsc, SmscSettings
+from gateway.smsc import DELIVERED, UNDELIVERABLE, Smsc, SmscSettings
 from tests.browser import chromium, resize
 
 if TYPE_CHECKING:
     from dispatcher.store import Connection
+    from gateway.smsc import Submitted
 
 IMAGES: Final = Path(__file__).parent / "images"
 WIDTH: Final = 1200
@@ -69,6 +70,11 @@ def _file(url: str, port: int, ports: dict[str, int]) -> str:
     return FILE.format(url=url, port=port, links=links, routes=routes)
 
 
+def _outcome(submitted: Submitted) -> int:
+    """Let one handset in fifty be off."""
+    return UNDELIVERABLE if sum(submitted.message_id.encode()) % 50 == 0 else DELIVERED
+
+
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -110,7 +116,7 @@ async def main(folder: Path) -> None:
             app = await connect(url)
             stack.push_async_callback(app.close)
             await migrate(app.raw)
-            smscs = {name: await stack.enter_async_context(Smsc(SMSC)) for name, _, _ in LINKS}
+            smscs = {name: await stack.enter_async_context(Smsc(SMSC, outcome=_outcome)) for name, _, _ in LINKS}
             port = _free_port()
             file = place / "tocsin.toml"
             file.write_text(_file(url, port, {name: smsc.port for name, smsc in smscs.items()}), encoding="utf-8")

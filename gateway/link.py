@@ -40,6 +40,7 @@ from gateway.session import (
 )
 from gateway.throttle import Throttle
 from gateway.transport import SHORTEST_TIMER_S
+from gateway.window import reserve_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -147,6 +148,11 @@ class Link:
     def throughput_limit(self) -> int:
         """Segments a second that the throttle allows now."""
         return self._throttle.effective_rate(time.monotonic())
+
+    @property
+    def throughput_reserve(self) -> int:
+        """Of the throughput limit, the segments a second that only lane 0 may take."""
+        return reserve_of(self.throughput_limit)
 
     @property
     def segments_last_second(self) -> int:

@@ -13,7 +13,8 @@ const VERDICTS = {
   unknown: ["?", "Not known yet"],
   away: ["✕", "The daemon does not answer"],
 };
-const LATE_AFTER_S = 10;
+const LATE_AFTER_S = 10; // both as dispatcher/status.py has them: a test compares
+const STALE_AFTER_S = 15;
 
 let shown = null; // the last document
 let shownAt = 0; // performance.now() when it came
@@ -79,7 +80,7 @@ function showBanner(status) {
   put(banner, "oldest-more", waiting ? `${count(urgent)} in lane 0` : "lane 0");
   grade(banner, "oldest", waiting === null ? "unknown" : urgent.oldest_s > LATE_AFTER_S ? "bad" : "good");
 
-  const bound = status.links.filter((link) => link.state === "bound").length;
+  const bound = status.links.filter((link) => link.state === "bound" && lives(link)).length;
   const paused = status.links.filter((link) => link.paused).length;
   put(banner, "bound", `${bound} of ${status.links.length}`);
   put(banner, "bound-more", paused ? `${paused} paused` : bound < status.links.length ? "see below which" : "all of them");
@@ -99,8 +100,12 @@ function count(lane) {
   return (lane.at_least ? "≥ " : "") + number(lane.jobs);
 }
 
+function lives(link) {
+  return link.owner === "this" || (link.owner === "another" && link.beat_age_s !== null && link.beat_age_s < STALE_AFTER_S);
+}
+
 function showLink(element, link) {
-  const carries = link.state === "bound" && !link.paused;
+  const carries = link.state === "bound" && !link.paused && lives(link);
   element.dataset.level = carries ? "good" : link.paused ? "warn" : "bad";
   put(element, "mark", carries ? "✓" : link.paused ? "Ⅱ" : "✕");
   put(element, "name", link.name);
@@ -113,7 +118,8 @@ function showLink(element, link) {
 
   put(element, "rate", number(link.segments_per_s));
   const lowered = link.limit_per_s !== null && link.limit_per_s < link.configured_per_s;
-  put(element, "rate-more", lowered ? `limit now ${number(link.limit_per_s)}, configured ${number(link.configured_per_s)}` : `limit ${number(link.configured_per_s)}`);
+  const limit = `limit ${lowered ? "now " : ""}${number(link.limit_per_s)}, of it ${number(link.reserved_per_s)} for lane 0 alone`;
+  put(element, "rate-more", lowered ? `${limit}; configured ${number(link.configured_per_s)}` : limit);
   const rate = element.querySelector('[data-gauge="rate"]');
   rate.dataset.level = lowered ? "warn" : "";
   bar(rate, link.segments_per_s, link.configured_per_s, link.limit_per_s);
@@ -123,7 +129,7 @@ function showLink(element, link) {
 
   put(element, "sessions", `${number(link.sessions_bound)} of ${number(link.sessions_configured)}`);
   put(element, "receipts", number(link.receipts_matched_total));
-  put(element, "receipts-more", link.receipts_per_s === null ? "" : `${number(link.receipts_per_s)} per second`);
+  put(element, "receipts-more", link.receipts_per_s === null ? "" : `${number(link.receipts_per_s)}/s`);
   put(element, "unmatched", number(link.receipts_unmatched_total));
   put(element, "throttled", number(link.throttled_total));
   put(element, "unanswered", number(link.unanswered_total));
@@ -157,11 +163,16 @@ function show(status) {
   showBanner(status);
   rows("links", status.links, showLink);
   rows("lanes", status.lanes, showLane);
-  rows("events", status.events, (element, event) => showEvent(element, event, status.read_age_s));
-  const age = status.read_age_s === null ? "not read yet" : `read ${duration(status.read_age_s)} ago`;
-  put(document, "read-age", age);
-  put(document, "events-age", `of the last 200, ${age}`);
+  showRead(status, 0);
   put(document, "paused", status.paused_categories.length ? `Paused: ${status.paused_categories.join(", ")}` : "");
+}
+
+function showRead(status, shownFor) {
+  const age = status.read_age_s === null ? null : status.read_age_s + shownFor;
+  const words = age === null ? "not read yet" : `read ${duration(age)} ago`;
+  put(document, "read-age", words);
+  put(document, "events-age", `of the last 200, ${words}`);
+  rows("events", status.events, (element, event) => showEvent(element, event, age));
 }
 
 function showAway() {
@@ -176,6 +187,7 @@ function showAway() {
 function tick() {
   const age = shown === null ? null : (performance.now() - shownAt) / 1000;
   if (failures > 0) {
+    if (shown !== null) showRead(shown, age);
     put(document, "reasons", age === null ? "It never did since this page was opened." : `What is shown below is ${duration(age)} old.`);
     put(document, "age", age === null ? "no answer" : `shown: ${duration(age)} old`);
   } else if (age !== null) {

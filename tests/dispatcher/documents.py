@@ -25,6 +25,7 @@ def link(**changed: object) -> LinkStatus:
         "window_size": 50,
         "segments_per_s": 50,
         "limit_per_s": 100,
+        "reserved_per_s": 10,
         "configured_per_s": 100,
         "held_for_s": 0.0,
         "throttled_total": 0,

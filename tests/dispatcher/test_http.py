@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from config.settings import HttpSettings
-from dispatcher.http import FILES, HttpListener, Readiness
-from dispatcher.status import from_json
+from dispatcher.http import FILES, PAGE, HttpListener, Readiness
+from dispatcher.status import LATE_AFTER_S, STALE_AFTER_S, from_json
 from tests.dispatcher.documents import document
 
 if TYPE_CHECKING:
@@ -106,6 +106,13 @@ async def test_the_page_is_files_of_ours_and_may_load_nothing_else(path):
     assert not re.search(r"unsafe|\*|https?:|data:", policy)
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_the_page_judges_by_the_same_bounds_as_the_document():
+    """A banner that says late over a figure that says well helps nobody."""
+    script = (PAGE / "status.js").read_text(encoding="utf-8")
+    assert f"const LATE_AFTER_S = {LATE_AFTER_S:.0f};" in script
+    assert f"const STALE_AFTER_S = {STALE_AFTER_S:.0f};" in script
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

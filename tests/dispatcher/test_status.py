@@ -60,7 +60,7 @@ def test_emergencies_flow_when_nothing_is_in_their_way():
         ({"links": [link(paused=True)]}, "unpaused"),
         ({"links": []}, "bound"),
         ({"lanes": [lane(0, paused=("emergency",))]}, "paused: emergency"),
-        ({"links": [link(owner="another", beat_age_s=None)]}, "bound"),
+        ({"links": [link(owner="nobody")]}, "bound"),
         ({"links": [link(owner="another", beat_age_s=STALE_AFTER_S + 1)]}, "bound"),
     ],
 )
@@ -76,6 +76,12 @@ def test_one_link_that_carries_is_enough():
     down = link(name="b", state="waiting")
     assert judged(links=[down, link()]).state == "flowing"
     assert judged(links=[down, link(owner="another", beat_age_s=1.0)]).state == "flowing"
+
+
+def test_another_instance_that_was_not_watched_long_enough_is_neither_alive_nor_dead():
+    """The first seconds of a look at a standby must not alarm anybody."""
+    verdict = judged(links=[link(owner="another", owner_instance="b", beat_age_s=None)])
+    assert verdict == EmergencyStatus("unknown", ("whether instance b lives shows in a moment",))
 
 
 def test_an_old_emergency_is_late_and_an_old_reminder_is_not():

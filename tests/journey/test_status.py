@@ -51,6 +51,7 @@ async def test_a_link_of_its_own_is_told_with_all_that_the_daemon_knows(tmp_path
         "window_in_use": 0,
         "window_size": 14,
         "limit_per_s": 30,
+        "reserved_per_s": 3,
         "configured_per_s": 30,
         "throttled_total": 0,
         "unanswered_total": 0,

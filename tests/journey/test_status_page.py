@@ -123,7 +123,7 @@ async def test_what_is_shown_moves_with_the_traffic_and_equals_what_the_daemon_t
                 assert status["links"][0]["receipts_matched_total"] == len(jobs)
                 assert daemon.counter("tocsin_receipts_total", link=LINK, state="delivered") == len(jobs)
                 assert status["links"][0]["limit_per_s"] == daemon.counter("tocsin_throughput_limit", link=LINK) == 40
-                assert await page.text(".link [data-field='rate-more']") == "limit 40"
+                assert await page.text(".link [data-field='rate-more']") == "limit 40, of it 4 for lane 0 alone"
                 assert await page.text(".link [data-field='sessions']") == "1 of 1"
                 assert status["unsettled"] == daemon.counter("tocsin_settle_pending") == 0
                 await page.until_text('[data-rows="events"]', "job.delivered")
