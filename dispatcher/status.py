@@ -23,31 +23,31 @@ Ownership = Literal["this", "another", "nobody"]
 class LinkStatus:
     """One link. What only its owner knows is null when that is another instance, or nobody."""
 
-    name: str
+    name: str  # as the file has it
     state: str  # binding, bound, waiting, stopped; unbound while nobody owns it
     state_detail: str  # why, in a word or two
-    state_for_s: float
-    owner: Ownership
+    state_for_s: float  # since it is in this state
+    owner: Ownership  # this, another or nobody
     owner_instance: str  # "" for nobody
     epoch: int | None  # fencing number, one higher at each take-over
     beat: int | None  # the owner adds one every 2 s
     beat_age_s: float | None  # since another owner's beat was seen to move; null while it was not watched for 15 s
     in_file: bool  # false: the file no longer names it, and jobs still wait on it
-    paused: bool
-    sessions_bound: int | None
-    sessions_configured: int | None
+    paused: bool  # by an operator
+    sessions_bound: int | None  # of any kind
+    sessions_configured: int | None  # of any kind
     window_in_use: int | None  # unanswered segments over all sessions
     window_size: int | None  # over all sessions
     segments_per_s: int | None  # written in the last 1.02 s, as the throttle counts
     limit_per_s: int | None  # in force; below the configured one after ESME_RTHROTTLED
     reserved_per_s: int | None  # of the limit in force, what only lane 0 may take
-    configured_per_s: int | None
+    configured_per_s: int | None  # segments a second that the file allows
     held_for_s: float | None  # nothing is written for so long yet: the SMSC said ESME_RTHROTTLED
     throttled_total: int | None  # answers ESME_RTHROTTLED since the daemon began
     unanswered_total: int | None  # segments written and not answered in time, since the daemon began
     uncertain_segments: int | None  # of them, still in doubt
     receipts_matched_total: int | None  # that named a segment of ours, repetitions left out, since the daemon began
-    receipts_unmatched_total: int | None
+    receipts_unmatched_total: int | None  # that named none
     receipts_per_s: float | None  # matched, over the last seconds; null until two looks lie a second apart
 
 
@@ -55,10 +55,10 @@ class LinkStatus:
 class LaneStatus:
     """One lane over all links: jobs that may go now, those on the wire included until their outcome is written."""
 
-    lane: int
-    categories: tuple[str, ...]
+    lane: int  # 0 is for emergencies
+    categories: tuple[str, ...]  # that share it
     paused: tuple[str, ...]  # categories of it that are paused
-    jobs: int | None
+    jobs: int | None  # that wait
     at_least: bool  # a link's lane holds 10,000 or more, and is counted no further
     oldest_s: float | None  # 0 while nothing waits
 
@@ -67,10 +67,10 @@ class LaneStatus:
 class EventStatus:
     """Events of one kind among the last ones, newest kind first."""
 
-    type: str
-    category: str
-    reason: str
-    events: int
+    type: str  # as in tocsin.event
+    category: str  # "" where it has none
+    reason: str  # "" where it has none; (withheld) where an SMSC wrote what may be a number
+    events: int  # how many of the last 200
     age_s: float  # of the latest
     subject: str  # of the latest: a job id, for inbound.received the message's
 
@@ -79,8 +79,8 @@ class EventStatus:
 class EmergencyStatus:
     """Whether lane 0 flows, and why not."""
 
-    state: Flow
-    reasons: tuple[str, ...]
+    state: Flow  # flowing, late (lane 0's oldest waits more than 10 s), stopped, unknown
+    reasons: tuple[str, ...]  # none while they flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +88,24 @@ class Status:
     """The whole document."""
 
     at: str  # ISO 8601, UTC
-    source: Literal["daemon", "database"]  # database: no daemon was asked, and what only it knows is null
-    instance: str
-    version: str
+    source: Literal["daemon", "database"]  # daemon; or database: none was asked, and what only it knows is null
+    instance: str  # of the file
+    version: str  # of the daemon
     started_at: str | None  # ISO 8601, UTC
-    up_for_s: float | None
-    ready: bool | None
+    up_for_s: float | None  # since started_at
+    ready: bool | None  # as /readyz says
     missing: tuple[str, ...]  # what keeps it from being ready
-    emergencies: EmergencyStatus
+    emergencies: EmergencyStatus  # the verdict
     database: str  # up, or the problem
-    schema: str
+    schema: str  # current, or not yet seen
     read_age_s: float | None  # how old is what the database said: owners elsewhere, paused, lanes, doubt, events
     unsettled: int | None  # outcomes that are known and not yet in the database
     receipts_waiting: int | None  # receipts and replies read and not yet in the database
-    uncertain_segments: int | None
-    paused_categories: tuple[str, ...]
-    links: tuple[LinkStatus, ...]
-    lanes: tuple[LaneStatus, ...]
-    events: tuple[EventStatus, ...]
+    uncertain_segments: int | None  # written, never answered, still in doubt; over all links
+    paused_categories: tuple[str, ...]  # by operators
+    links: tuple[LinkStatus, ...]  # in the order of the file
+    lanes: tuple[LaneStatus, ...]  # 0 to 5
+    events: tuple[EventStatus, ...]  # the last 200 by kind, 20 kinds at most
 
     def as_json(self) -> dict[str, Any]:
         """Give what ``json`` can write."""

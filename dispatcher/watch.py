@@ -40,7 +40,7 @@ RETRY_S: Final = 1.0
 SESSION: Final = PINNED | {"application_name": "tocsin status", "statement_timeout": "5s"}
 SAMPLE_S: Final = 0.5  # between two samples of the counters
 RATE_OVER_S: Final = 5.0
-MATCHED: Final = ("delivered", "undelivered", "unknown", "enroute")
+MATCHED: Final = ("delivered", "undelivered", "unknown")  # final ones: those under way are not looked up
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ is missing here, or when a page is stale.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import sys
 import typing
@@ -32,6 +33,7 @@ from config.settings import (  # noqa: E402
 from dispatcher.cli import tocsin  # noqa: E402
 from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
 from dispatcher.metrics import DispatcherMetrics, new_registry  # noqa: E402
+from dispatcher.status import EmergencyStatus, EventStatus, LaneStatus, LinkStatus, Status  # noqa: E402
 from gateway import GatewayMetrics  # noqa: E402
 
 MADE = "<!-- made by docs/generate.py; do not edit -->\n"
@@ -205,6 +207,54 @@ def metrics() -> str:
     return "\n".join([*lines, ""])
 
 
+# ------------------------------------------------------------------ the status document
+
+
+def status() -> str:
+    """Every name of the status document, as the dataclasses have it."""
+    lines = [
+        MADE,
+        "# The status document\n",
+        "`/status.json` of `[http] listen`, and `tocsin status --json`; the status page and `tocsin status` show it.",
+        "Durations end in `_s` and count back from `at`, rates end in `_per_s`; null means that who was asked cannot",
+        "know. What the database says is read only while somebody looks, at most every 2 s: `read_age_s` tells how old",
+        "it is. Later versions may add names.",
+    ]
+    for kind, place in (
+        (Status, "The document"),
+        (EmergencyStatus, "`emergencies`"),
+        (LinkStatus, "`links`, each"),
+        (LaneStatus, "`lanes`, each"),
+        (EventStatus, "`events`, each"),
+    ):
+        lines += [
+            f"\n## {place}\n",
+            f"{' '.join((kind.__doc__ or '').split())}\n",
+            "| name | type | what it is |",
+            "|---|---|---|",
+        ]
+        hints = typing.get_type_hints(kind)
+        for name, comment in re.findall(
+            r"^    (\w+): [^#\n]+?(?:  # (.+))?$", inspect.getsource(kind), flags=re.MULTILINE
+        ):
+            lines.append(f"| `{name}` | {_json_type(hints[name])} | {_cell(comment)} |")
+    return "\n".join([*lines, ""])
+
+
+def _json_type(hint: object) -> str:
+    """How a value of this type stands in JSON."""
+    words = {str: "text", int: "number", float: "number", bool: "true, false", type(None): "null"}
+    if hint in words:
+        return words[typing.cast("type", hint)]
+    if typing.get_origin(hint) is typing.Literal:
+        return "text"
+    if typing.get_origin(hint) is tuple:
+        return "list"
+    if pieces := typing.get_args(hint):
+        return " or ".join(_json_type(piece) for piece in pieces)
+    return "object"
+
+
 # ------------------------------------------------------------------ events
 
 
@@ -294,7 +344,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"settings": settings, "metrics": metrics, "events": events, "commands": commands}
+PAGES = {"settings": settings, "metrics": metrics, "status": status, "events": events, "commands": commands}
 
 
 def main() -> None:
