@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.log import failure
 from dispatcher.look import LANES, link_of, look
 from dispatcher.status import STALE_AFTER_S, LaneStatus, LinkStatus, Status, emergencies
 from dispatcher.store import PINNED, connect
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 EVERY_S: Final = 2.0  # between two reads of the database
-SHARE: Final = 20  # a read that takes long is followed by a pause so many times as long: at most 5 % of a core
+SHARE: Final = 10  # a read that takes long (0.3 s for twelve full lanes) is followed by a pause so many times as long,
+LONGEST_PAUSE_S: Final = 10.0  # up to this: what is shown must not go stale
 WATCHED_FOR_S: Final = 10.0  # after the last look the connection is kept so long
 FRESH_WITHIN_S: Final = 1.5  # the first look waits at most so long for what the database says
 RETRY_S: Final = 1.0
@@ -104,6 +106,9 @@ class Watch:
             except StoreUnavailable as error:
                 log.info("status_unread", problem=str(error))
                 await asyncio.sleep(RETRY_S)
+            except Exception as error:  # a fault in what is shown must not end what sends
+                log.warning("status_unread", **failure(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _read_while_watched(self) -> None:
         self._beats.clear()  # a beat that moved while nobody looked says nothing about now
@@ -111,7 +116,7 @@ class Watch:
         try:
             while (began := self._clock()) - self._looked_at < WATCHED_FOR_S:
                 self._take(await look(connection))
-                await asyncio.sleep(max(EVERY_S, SHARE * (self._clock() - began)))
+                await asyncio.sleep(min(LONGEST_PAUSE_S, max(EVERY_S, SHARE * (self._clock() - began))))
         finally:
             await connection.close()
 

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from selenium.webdriver.support.wait import WebDriverWait
+
 from dispatcher import demo_stage as stage
 from dispatcher.demo_load import EMERGENCY_NUMBER, EMERGENCY_TEXT, FIRST_NUMBER, requests
 from dispatcher.migrate import migrate
@@ -30,8 +32,15 @@ if TYPE_CHECKING:
 IMAGES: Final = Path(__file__).parent / "images"
 WIDTH: Final = 1200
 PHONE: Final = 390
-TRAFFIC_S: Final = 14
-SMSC: Final = SmscSettings(latency_s=0.12, receipt_delay_s=(0.3, 1.5))
+TRAFFIC_S: Final = 18
+PATIENCE_S: Final = 8
+# Segments go in bursts, as the throttle forgets those of the second before: between two the links would look idle.
+IN_FLOW: Final = """
+return [...document.querySelectorAll('.link [data-field="window"]')].every((window) => Number(window.textContent) > 4)
+"""
+SMSC: Final = SmscSettings(
+    latency_s=0.3, receipt_delay_s=(0.3, 1.5)
+)  # with these windows a second's segments take 0.8 s
 LINKS: Final = (("carrier-a", 120, 40), ("carrier-b", 50, 20))  # name, segments a second, window
 
 FILE: Final = """\
@@ -102,6 +111,7 @@ def _take(address: str, folder: Path, loop: asyncio.AbstractEventLoop, ready: as
         shots = [("status-page", WIDTH, "light")]
         if folder != IMAGES:
             shots += [("phone", PHONE, "light"), ("phone-dark", PHONE, "dark"), ("dark", WIDTH, "dark")]
+        WebDriverWait(driver, PATIENCE_S).until(lambda page: page.execute_script(IN_FLOW))
         for name, width, scheme in shots:
             resize(driver, width, scheme=scheme)
             driver.save_screenshot(str(folder / f"{name}.png"))
@@ -128,7 +138,7 @@ async def main(folder: Path) -> None:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_traffic(app))
                 tasks.create_task(asyncio.to_thread(_take, f"http://127.0.0.1:{port}/", folder, loop, ready))
-                await asyncio.sleep(TRAFFIC_S - 4)
+                await asyncio.sleep(TRAFFIC_S - 8)
                 ready.set()
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -161,6 +162,24 @@ async def test_a_database_that_goes_away_is_told_and_the_last_numbers_keep_their
                 return bool((await told(daemon))["emergencies"]["state"] == "flowing")
 
             await until(flowing, 20.0)
+
+
+async def test_a_fault_in_what_is_shown_does_not_end_what_sends(tmp_path, queue_url, monkeypatch):
+    """A look is a courtesy; the daemon's work is not."""
+    asked = asyncio.Event()
+
+    async def broken(_connection: object) -> None:
+        asked.set()
+        raise KeyError("447700900123")
+
+    monkeypatch.setattr(watch, "look", broken)
+    monkeypatch.setattr(watch, "FRESH_WITHIN_S", 0.1)
+    async with journey(tmp_path, queue_url) as world:
+        status = await told(world.daemon)
+        await asyncio.wait_for(asked.wait(), 10)
+        assert (status["read_age_s"], status["emergencies"]["state"]) == (None, "unknown")
+        assert status["lanes"][0]["jobs"] is None
+        await world.app.until_state(await world.app.enqueue(), "submitted")
 
 
 async def test_a_deep_lane_is_counted_to_10_000_and_no_further(queue_url):
