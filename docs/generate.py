@@ -325,7 +325,7 @@ def commands() -> str:
         "",
         "Errors are one line on standard error that names the file, table and key, or the link, or the field.\n",
     ]
-    root = click.Context(tocsin, info_name="tocsin", max_content_width=100, terminal_width=100)
+    root = click.Context(tocsin, info_name="tocsin", terminal_width=100, **tocsin.context_settings)
     for name in tocsin.list_commands(root):
         command = tocsin.get_command(root, name)
         assert command is not None

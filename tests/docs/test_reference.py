@@ -12,7 +12,7 @@ import pytest
 from dispatcher.cli import tocsin
 
 ROOT = Path(__file__).parent.parent.parent
-ROOT_CONTEXT = click.Context(tocsin, info_name="tocsin")
+ROOT_CONTEXT = click.Context(tocsin, info_name="tocsin", **tocsin.context_settings)
 
 
 def _generator():
