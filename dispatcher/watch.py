@@ -91,6 +91,7 @@ class Watch:
         self._looked_at = float("-inf")
         self._looked = asyncio.Event()
         self._read = asyncio.Event()
+        self._is_reading = False  # what the database said is as new as it gets
         self._seen: Seen | None = None
         self._seen_at = 0.0
         self._beats: dict[str, _Beat] = {}
@@ -116,8 +117,10 @@ class Watch:
         try:
             while (began := self._clock()) - self._looked_at < WATCHED_FOR_S:
                 self._take(await look(connection))
+                self._is_reading = True
                 await asyncio.sleep(min(LONGEST_PAUSE_S, max(EVERY_S, SHARE * (self._clock() - began))))
         finally:
+            self._is_reading = False
             await connection.close()
 
     def _take(self, seen: Seen) -> None:
@@ -135,8 +138,7 @@ class Watch:
         """Give the document, with what the database says now or said a moment ago."""
         self._looked_at = self._clock()
         self._looked.set()
-        is_stale = self._seen is None or self._clock() - self._seen_at > WATCHED_FOR_S
-        if is_stale and self._facts().database == "up":
+        if not self._is_reading and self._facts().database == "up":
             self._read.clear()
             try:
                 async with asyncio.timeout(FRESH_WITHIN_S):
