@@ -1,0 +1,20 @@
+"""Every page of the documentation holds: its commands run, its output is theirs, its sources are files that tests run."""
+
+from __future__ import annotations
+
+import pytest
+
+from dispatcher.cli import tocsin
+from tests.docs import run_docs
+
+PAGES = [page for page in run_docs.pages() if page != "README.md"]
+NEEDS = {"docs/tutorial.md": "smsc"}  # a command that is not there yet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_holds(page):
+    """In a folder of its own with the files that git knows, as a stranger has them."""
+    if NEEDS.get(page, "run") not in tocsin.commands:
+        pytest.skip(f"`tocsin {NEEDS[page]}` is not there yet")
+    run_docs.check(page)
