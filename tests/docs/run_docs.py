@@ -21,6 +21,8 @@ import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from tests.docs.page import Block, PageError, fits, quoted, read
 
 if TYPE_CHECKING:
@@ -159,24 +161,25 @@ def _output(notes: Path, n: int) -> str:
 
 def _end(page: subprocess.Popen[bytes], folder: Path) -> None:
     """End what the page left running: its process group, and servers whose data are in its folder."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(page.pid, signal.SIGTERM)
-        if _wait_for_group(page):
-            os.killpg(page.pid, signal.SIGKILL)
-    page.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_S
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(page.pid, number)
+        while _lives(page.pid) and time.monotonic() < deadline:
+            page.poll()
+            time.sleep(0.05)
     for file in folder.rglob("postmaster.pid"):
         with contextlib.suppress(ProcessLookupError, OSError, ValueError, IndexError):
             os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
 
 
-def _wait_for_group(page: subprocess.Popen[bytes]) -> bool:
-    """Wait until the group is empty; whether some of it still lives."""
-    deadline = time.monotonic() + STOP_S
-    while time.monotonic() < deadline:
-        page.poll()
-        os.killpg(page.pid, 0)
-        time.sleep(0.05)
-    return True
+def _lives(group: int) -> bool:
+    """Whether a process of this group runs; one that nobody has buried does not."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 def main() -> int:
