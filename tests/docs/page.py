@@ -26,6 +26,7 @@ SOURCE = frozenset({"python", "java", "js", "csharp", "sql", "toml", "json"})
 OUTPUT = "text"
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
 VARIES = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)?|\d{5,}")  # from run to run
+LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)(?:#[^)\s]*)?\)")  # to another file
 NOTE = re.compile(r"^<!-- (not run|exit|file):(.*)-->$")
 
 
@@ -126,6 +127,17 @@ def _check(block: Block) -> None:
         raise PageError(block.page, block.line, "source code names its file, or says why it is not run")
     if block.language == "sh" and kind == "file":
         raise PageError(block.page, block.line, "sh is run, not quoted")
+
+
+def check_links(page: str, text: str, root: Path) -> None:
+    """Raise PageError where a link leads to a file that is not there."""
+    opened = ""  # the mark that opened the block in which the line stands
+    for number, line in enumerate(text.splitlines(), start=1):
+        if (fence := FENCE.match(line)) is not None and (not opened or fence[1].startswith(opened)):
+            opened = "" if opened else fence[1]
+        for target in LINK.findall(line) if not opened else ():
+            if not (root / page).parent.joinpath(target).exists():
+                raise PageError(page, number, f"the link to {target} leads nowhere")
 
 
 def quoted(block: Block, root: Path) -> str:

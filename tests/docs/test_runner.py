@@ -112,6 +112,22 @@ def runs(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
+def test_sql_runs_on_a_database_of_the_pages_own(run):
+    """Where the page makes none: migrated, and with the tutorial's sender and route."""
+    call = "select outcome from tocsin.enqueue('+447700900123', 'Hello', category => 'emergency');"
+    run(f"```sql\n{call}\n```\n\n```text\nqueued\n```\n")
+    with pytest.raises(PageError, match=r"page\.md:5: exit code 3:\n.*unknown"):
+        run(f"```sql\n{call}\n```\n\n```sql\n{call.replace('emergency', 'urgent')}\nselect 1;\n```\n")
+
+
+def test_a_link_that_leads_nowhere_fails(run):
+    """Files are renamed."""
+    run("[known](known.py#part), [web](https://example.net), [here](#there)\n\n```sh\necho 'f[0](gone)'\n```\n")
+    with pytest.raises(PageError, match=r"page.md:2: the link to gone\.md"):
+        run("\n[gone](gone.md)\n")
+
+
 def test_quoted_files_are_put_into_their_page(run, tmp_path):
     """The writer makes what the checker wants, and changes nothing else."""
     page = (
