@@ -21,7 +21,7 @@ from tests.journey.running import LINK, Running, until, write_file
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("roles_left_as_found")]
 
 FOLDER = EXAMPLES / "clinic"
 PATIENT = "+447700900123"

@@ -33,7 +33,7 @@ reply: 3 characters
 event: blocked NO_ROUTE
 event: cancelled CANCELLED
 """
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("roles_left_as_found")]
 
 
 async def run(*command: str, **environment: str) -> str:
