@@ -134,3 +134,12 @@ def test_the_minimal_file_loads(tmp_path):
 
     assert [link.name for link in settings.links] == ["carrier-a"]
     assert settings.warnings == ()
+
+
+def test_the_quickstart_file_loads_and_stays_on_this_machine():
+    """The tutorial copies it: no carrier, no server, no warning."""
+    settings = load(FOLDER / "quickstart.toml", {})
+
+    assert settings.warnings == ()
+    assert [link.hosts for link in settings.links] == [("127.0.0.1",)]
+    assert settings.database.embedded_directory == FOLDER / "var" / "postgres"

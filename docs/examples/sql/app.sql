@@ -7,9 +7,9 @@ from tocsin.enqueue('+447700900123', 'Your appointment is on 15 January at 14:30
                     category => 'transactional',
                     idempotency_key => 'reminder-1',
                     not_before => '2035-01-14 09:00+00',
-                    client_ref => 'appointment 1');
+                    client_ref => 'appointment 1') \gset
 
-update frontdesk.appointment set job_id = 1, outcome = 'deferred' where id = 1;
+update frontdesk.appointment set job_id = :job_id, outcome = :'outcome' where id = 1;
 commit;
 -- book]
 
@@ -41,14 +41,15 @@ select state, reason, parts, attempts, final_at from tocsin.job_status(1);
 
 -- [read
 begin;
-select seq from frontdesk.progress where reader = 'outcomes' for update;
+select seq as after from frontdesk.progress where reader = 'outcomes' for update \gset
 
-select seq, type, subject, data from tocsin.event
-where seq > 0                                           -- the number just read
-order by seq limit 100;
+create temporary table news on commit drop as
+    select seq, type, subject, data from tocsin.event where seq > :after order by seq limit 100;
+select * from news order by seq;
 
--- Here each event is dealt with, in this same transaction; then the last one's number is kept.
-update frontdesk.progress set seq = greatest(seq, 0) where reader = 'outcomes';
+-- Here each of them is dealt with, in this same transaction; then the last one's number is kept.
+update frontdesk.progress set seq = (select max(seq) from news)
+where reader = 'outcomes' and exists (select from news);
 commit;
 -- read]
 
