@@ -38,7 +38,7 @@ create view tocsin.event with (security_barrier) as
                || coalesce(detail, '{}') as data, at
     from tocsin.event_log
     where xid < pg_snapshot_xmin(pg_current_snapshot())
-      and (app = session_user or type = 'inbound.received' or (select tocsin.sees_all()));    -- a reply is no app's own
+      and (app = session_user or (select tocsin.sees_all()));
 
 create view tocsin.inbox as
     select inbound_id, link, source, destination, text, class, received_at from tocsin.inbound;
