@@ -14,7 +14,7 @@ import click
 
 from config.reader import ConfigError
 from dispatcher import log
-from dispatcher.commands import check, demo, estimate, message, operate, service
+from dispatcher.commands import check, demo, estimate, message, operate, service, smsc
 from dispatcher.commands.terminal import DONE, EXIT_CODES, INTERRUPTED, REFUSED, USAGE, Stopped
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ for command in (
     operate.pause,
     operate.resume,
     operate.requeue,
+    smsc.smsc_command,
     demo.demo_command,
 ):
     tocsin.add_command(command)
