@@ -65,7 +65,7 @@ def _span(_: click.Context, __: click.Parameter, value: str | None) -> tuple[flo
 @click.option("--message-ids", type=click.Choice(list(FORMS)), help="Form of the message ids in answers.")
 @click.option("--receipt-ids", type=click.Choice(["same", *FORMS]), help="Their form in receipts.")
 @click.option("--receipts", type=click.Choice(list(DIALECTS)), help="Dialect of the receipts.")
-@click.option("--seed", type=click.IntRange(0), help="Repeat the chances of another run with this seed.")
+@click.option("--seed", type=click.IntRange(0, 0xFFFF_FFFF), help="Repeat the chances of another run with this seed.")
 @click.option("--log", "log_file", metavar="FILE", help="Append every PDU as a line of JSON; - is standard output.")
 @click.option(
     "--log-texts", is_flag=True, help="Show whole numbers and texts in the log. They are private: mind the file."

@@ -20,7 +20,7 @@ COMMANDS: Final[dict[str, str]] = {  # how it is written: what it does
     "drop": "reset all connections (TCP RST)",
     "unbind": "unbind all sessions",
     "throttle SECONDS": "answer submit_sm with ESME_RTHROTTLED for so long",
-    "silence SECONDS": "answer nothing at all for so long",
+    "silence SECONDS": "ignore all that bound sessions write for so long",
     "help": "tell these commands",
     "quit": "end the simulator",
 }

@@ -39,17 +39,17 @@ ReceiptIdForm = Literal[
 FORMS: Final[dict[IdForm, str]] = {  # what each form looks like; the manual's table is held to it
     "text": "6 hexadecimal digits of this run, a dash, 8 decimal digits",
     "decimal": "a decimal number",
-    "decimal_padded": "a decimal number of 12 digits, zeros in front",
+    "decimal_padded": "a decimal number of 10 digits, a zero in front",
     "hex": "a hexadecimal number in lower case",
     "hex_upper": "a hexadecimal number in upper case",
-    "hex_padded": "a hexadecimal number of 12 digits in lower case, zeros in front",
+    "hex_padded": "a hexadecimal number of 10 digits in lower case, zeros in front",
     "uuid": "a UUID: 36 characters, four of them dashes",
     "longest": "64 hexadecimal digits, the longest id of SMPP v3.4",
     "constant": "1, for every message",
     "empty": "no character at all",
 }
-LOWEST_START: Final = 0x1000_0000  # numbers have 8 hexadecimal digits, some of them letters, and 9 or 10 decimal ones
-STARTS: Final = 0x6000_0000  # how many numbers a run may start at
+LOWEST_START: Final = 0x1000_0000  # numbers have 8 hexadecimal digits or 9 decimal ones
+STARTS: Final = 700_000_000  # how many numbers a run may start at: the ids of 31 million messages keep their length
 
 
 class MessageIds:
@@ -78,13 +78,13 @@ class MessageIds:
             case "decimal":
                 return str(number)
             case "decimal_padded":
-                return f"{number:012d}"
+                return f"{number:010d}"
             case "hex":
                 return f"{number:x}"
             case "hex_upper":
                 return f"{number:X}"
             case "hex_padded":
-                return f"{number:012x}"
+                return f"{number:010x}"
             case "uuid":
                 return str(uuid.UUID(bytes=_digest(number)[:16], version=4))
             case "longest":

@@ -41,7 +41,7 @@ Count = Annotated[int, Between(1, 1_000_000)]
 SPAN: Final = "span"  # a number of seconds, or a list of two: evenly between these
 
 TABLES: Final[Mapping[str, Mapping[str, Any]]] = {  # every key that is known, and what it may be
-    "": {"seed": Annotated[int, Between(0, 2**63)]},
+    "": {"seed": Annotated[int, Between(0, 0xFFFF_FFFF)]},
     "[smsc]": {
         "system_id": SystemId,
         "shipped_numbers": bool,
