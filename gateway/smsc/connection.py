@@ -59,11 +59,12 @@ class Connection(asyncio.Protocol):
             return
         if treatment.is_strayed:
             session.answer(number ^ NOBODYS, 0, submitted.message_id)
-        for _ in range(1 + treatment.is_doubled):
-            if treatment.nack:
-                session.nack(number, submitted.command_status)
-            else:
-                session.answer(number, submitted.command_status, submitted.message_id)
+        if treatment.nack:
+            session.nack(number, submitted.command_status)
+        else:
+            session.answer(number, submitted.command_status, submitted.message_id)
+        if treatment.is_doubled:
+            session.repeat()
         self._flush_soon()
 
     def answer_in_reverse(self, submitted: Submitted, batch: int, wait_s: float) -> None:

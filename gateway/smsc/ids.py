@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IdForm = Literal[
     "text",
@@ -67,33 +70,26 @@ class MessageIds:
     def next(self) -> tuple[str, str]:
         """Name one message: for its answer, and for its receipt."""
         self._given += 1
-        answer_id = self._form(self._answer_form)
-        return answer_id, answer_id if self._receipt_form == self._answer_form else self._form(self._receipt_form)
+        answer_id = self._in_form(self._answer_form)
+        return answer_id, answer_id if self._receipt_form == self._answer_form else self._in_form(self._receipt_form)
 
-    def _form(self, form: IdForm) -> str:
-        number = self._start + self._given
-        match form:
-            case "text":
-                return f"{self._start & 0xFF_FFFF:06x}-{self._given:08d}"
-            case "decimal":
-                return str(number)
-            case "decimal_padded":
-                return f"{number:010d}"
-            case "hex":
-                return f"{number:x}"
-            case "hex_upper":
-                return f"{number:X}"
-            case "hex_padded":
-                return f"{number:010x}"
-            case "uuid":
-                return str(uuid.UUID(bytes=_digest(number)[:16], version=4))
-            case "longest":
-                return _digest(number).hex()
-            case "constant":
-                return "1"
-            case "empty":
-                return ""
+    def _in_form(self, form: IdForm) -> str:
+        return _WRITTEN[form](self._start, self._given)
 
 
 def _digest(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest()
+
+
+_WRITTEN: Final[dict[IdForm, Callable[[int, int], str]]] = {  # of where the run began, and which message of it this is
+    "text": lambda start, place: f"{start & 0xFF_FFFF:06x}-{place:08d}",
+    "decimal": lambda start, place: str(start + place),
+    "decimal_padded": lambda start, place: f"{start + place:010d}",
+    "hex": lambda start, place: f"{start + place:x}",
+    "hex_upper": lambda start, place: f"{start + place:X}",
+    "hex_padded": lambda start, place: f"{start + place:010x}",
+    "uuid": lambda start, place: str(uuid.UUID(bytes=_digest(start + place)[:16], version=4)),
+    "longest": lambda start, place: _digest(start + place).hex(),
+    "constant": lambda _, __: "1",
+    "empty": lambda _, __: "",
+}

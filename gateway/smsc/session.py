@@ -141,6 +141,10 @@ class Session:
         body = b"" if command_status else message_id.encode("ascii") + b"\0"
         self._send(CommandId.SUBMIT_SM_RESP, command_status, sequence_number, body)
 
+    def repeat(self) -> None:
+        """Put the PDU out once more that was put out last."""
+        self._outgoing.append(self._outgoing[-1])
+
     def nack(self, sequence_number: int, command_status: int) -> None:
         """Put generic_nack out, in the place of an answer."""
         self._send(CommandId.GENERIC_NACK, command_status, sequence_number)

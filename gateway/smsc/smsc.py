@@ -250,7 +250,7 @@ class Smsc:
         if not treatment.is_taken:
             return
         delay_s = treatment.delay_s
-        if not treatment.command_status:
+        if self.settings.latency_s and not treatment.command_status:
             delay_s += self._drawn(self.settings.latency_s)
         if delay_s:
             asyncio.get_running_loop().call_later(delay_s, self._answer, connection, submitted)
@@ -260,31 +260,33 @@ class Smsc:
     def _answer(self, connection: Connection, submitted: Submitted) -> None:
         """Answer, where the session is still there; what was accepted stays accepted without it."""
         treatment, is_accepted = submitted.treatment, not submitted.command_status
-        if is_accepted and self.settings.receipt_first:
-            self._send_receipts(submitted, 0.0)
+        is_first = self.settings.receipt_first
+        if is_accepted and is_first:
+            self._send_receipts(submitted)
         if treatment.is_answered and treatment.reorder is not None:
             connection.answer_in_reverse(submitted, *treatment.reorder)
         elif treatment.is_answered:
             connection.answer(submitted)
-        if is_accepted and not self.settings.receipt_first:
-            self._send_receipts(submitted, self._drawn(self.settings.receipt_delay_s))
+        if is_accepted and not is_first:
+            self._send_receipts(submitted)
 
     def _drawn(self, span: float | tuple[float, float]) -> float:
         return self._chance.uniform(*span) if isinstance(span, tuple) else span
 
-    def _send_receipts(self, submitted: Submitted, delay_s: float) -> None:
+    def _send_receipts(self, submitted: Submitted) -> None:
         """Send what was asked for, and let the message go where that is nothing."""
         state = submitted.treatment.message_state
         if state is None:
             state = self._outcome(submitted)
-        now = datetime.now(UTC)
         if not (submitted.treatment.has_receipt and is_wanted(submitted.pdu.number("registered_delivery"), state)):
             self.held -= 1
             self._changed.set()
             return
+        now = datetime.now(UTC)
         if self.settings.intermediate != "none":
             self.held += 1
             self._send_receipt(submitted, ENROUTE, now)
+        delay_s = 0.0 if self.settings.receipt_first else self._drawn(self.settings.receipt_delay_s)
         if delay_s:
             asyncio.get_running_loop().call_later(delay_s, self._send_receipt, submitted, state, now)
         else:
