@@ -17,6 +17,8 @@ from gateway.pdu import CommandId
 from gateway.smsc.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.smsc.deliveries import Delivery
     from gateway.smsc.faults import Kind, Plan
     from gateway.smsc.smsc import Smsc, Submitted
@@ -109,6 +111,16 @@ class Connection(asyncio.Protocol):
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._transport.abort()
 
+    def note(self, sequence_number: int, *, behaviour: str | None = None, faults: Sequence[str] = ()) -> None:
+        """Log that what happens to a PDU is on purpose."""
+        if self._smsc.pdu_log is not None:
+            facts: dict[str, object] = {"sequence_number": sequence_number}
+            if behaviour is not None:
+                facts["behaviour"] = behaviour
+            if faults:
+                facts["faults"] = list(faults)
+            self._log_event("on_purpose", **facts)
+
     # Calls of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -150,8 +162,11 @@ class Connection(asyncio.Protocol):
             return command_status
         if slow := plan.strike("slow_bind", self._smsc.elapsed_s):
             self._quiet_until = time.monotonic() + plan.drawn(slow.seconds)
-        refusal = plan.strike("refuse_bind", self._smsc.elapsed_s)
-        return 0 if refusal is None else refusal.command_status
+            self._log_event("on_purpose", faults=["slow_bind"])
+        if refusal := plan.strike("refuse_bind", self._smsc.elapsed_s):
+            self._log_event("on_purpose", faults=["refuse_bind"])
+            return refusal.command_status
+        return 0
 
     def _admit(self, frame: bytes) -> bool:
         """Say whether a PDU is acted on."""
@@ -159,17 +174,20 @@ class Connection(asyncio.Protocol):
             self._smsc.pdu_log.frame(self.number, "in", self.session.system_id, frame)
         if self.session.kind is None:
             return True
-        if self._strikes("reset"):
+        if self._strikes("reset", frame):
             self.reset()
             return False
-        if self._strikes("silence"):
+        if self._strikes("silence", frame):
             return False
         is_enquiry = int.from_bytes(frame[4:8]) == CommandId.ENQUIRE_LINK
-        return not (is_enquiry and self._strikes("mute_enquire_link"))
+        return not (is_enquiry and self._strikes("mute_enquire_link", frame))
 
-    def _strikes(self, kind: Kind) -> bool:
+    def _strikes(self, kind: Kind, frame: bytes) -> bool:
         plan = self._smsc.plan
-        return plan is not None and plan.strike(kind, self._smsc.elapsed_s) is not None
+        if plan is None or plan.strike(kind, self._smsc.elapsed_s) is None:
+            return False
+        self.note(int.from_bytes(frame[12:16]), faults=(kind,))
+        return True
 
     # Writing
 
@@ -202,16 +220,18 @@ class Connection(asyncio.Protocol):
             if plan is not None:
                 now_s = self._smsc.elapsed_s
                 is_answer = int.from_bytes(frame[4:8]) == CommandId.SUBMIT_SM_RESP
+                number = int.from_bytes(frame[12:16])
                 if is_answer and (garbage := plan.strike("garbage", now_s)):
                     whole.append(plan.chance.randbytes(garbage.octets))
-                    self._log_event("garbage", octets=garbage.octets)
+                    self.note(number, faults=("garbage",))
                 if is_answer and plan.strike("reset_in_pdu", now_s):
+                    self.note(number, faults=("reset_in_pdu",))
                     half = frame[: len(frame) // 2]
-                    self._log_event("cut", octets=len(half), of=len(frame))
                     self._transport.write(b"".join((*(octets for octets, _ in self._drops), *whole, half)))
                     self.reset()
                     return
                 if dribble := plan.strike("dribble", now_s):
+                    self.note(number, faults=("dribble",))
                     self._write(b"".join(whole))
                     whole.clear()
                     self._dribble(frame, plan.drawn(dribble.seconds))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from gateway.smsc.numbers import NumberRule, Numbers, Outcome
+from gateway.smsc.numbers import OUTCOMES, SYSTEM_ERROR, THROTTLED, NumberRule, Numbers
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator
+
+    from gateway.smsc.numbers import Behaviour
 
 Kind = Literal[
     "delay_answer",
@@ -39,8 +41,6 @@ Kind = Literal[
 ]
 Range = tuple[float, float]
 
-THROTTLED: Final = 0x58
-SYSTEM_ERROR: Final = 0x08
 BIND_FAILED: Final = 0x0D
 
 
@@ -119,7 +119,7 @@ class Fault:
         """Status of the refusal."""
         if self.status is not None:
             return self.status
-        return BIND_FAILED if self.kind == "refuse_bind" else SYSTEM_ERROR
+        return {"refuse_bind": BIND_FAILED, "throttle": THROTTLED, "rate_limit": THROTTLED}.get(self.kind, SYSTEM_ERROR)
 
     def spans(self, now_s: float) -> bool:
         """Say whether it is its time."""
@@ -140,6 +140,8 @@ class Treatment(NamedTuple):
     is_strayed: bool = False  # an answer to nobody's request comes before
     reorder: tuple[int, float] | None = None  # held for so many answers, or so long
     unbinds: bool = False
+    behaviour: str | None = None  # of the test number
+    faults: tuple[str, ...] = ()  # kinds that have happened to it
 
 
 PLAIN: Final = Treatment()
@@ -154,7 +156,7 @@ class Armed:
         self.fault = fault
         self.met = 0  # occasions within its span
         self.struck = 0  # times that it happened
-        self._tokens = fault.per_s
+        self._tokens = max(fault.per_s, 1.0)
         self._at = 0.0
 
     @property
@@ -224,41 +226,52 @@ class Plan:
     def treatment(self, destination: str, now_s: float) -> Treatment:
         """Decide what is done with one submit_sm: by its number first, then by the faults that are due."""
         found = PLAIN
-        outcome = self._numbers.outcome(destination)
-        if outcome is not None:
-            found = _of_number(outcome)
+        behaviour = self._numbers.behaviour(destination)
+        if behaviour is not None:
+            found = _of_number(behaviour)
         if self._armed and found.is_taken:
             found = self._with_faults(found, now_s)
         return found
 
     def _with_faults(self, found: Treatment, now_s: float) -> Treatment:
         if self.strike("unbind", now_s):
-            return found._replace(is_taken=False, unbinds=True)
+            return found._replace(is_taken=False, unbinds=True, faults=("unbind",))
+        happened: list[Kind] = []
         if not found.command_status:
-            if self.strike("throttle", now_s) or self.strike("rate_limit", now_s):
-                found = found._replace(command_status=THROTTLED)
-            elif refusal := self.strike("refuse", now_s):
-                found = found._replace(command_status=refusal.command_status)
-            elif refusal := self.strike("nack", now_s):
-                found = found._replace(command_status=refusal.command_status, nack=True)
-            elif self.strike("lose_answer", now_s):
-                found = found._replace(is_answered=False)
+            kind, found = self._refused(found, now_s)
+            happened += [] if kind is None else [kind]
         if self.strike("double_answer", now_s):
+            happened.append("double_answer")
             found = found._replace(is_doubled=True)
         if self.strike("stray_answer", now_s):
+            happened.append("stray_answer")
             found = found._replace(is_strayed=True)
         if delay := self.strike("delay_answer", now_s):
+            happened.append("delay_answer")
             found = found._replace(delay_s=self.drawn(delay.seconds))
         if held := self.strike("reorder_answers", now_s):
+            happened.append("reorder_answers")
             found = found._replace(reorder=(held.batch, self.drawn(held.seconds)))
-        return found
+        return found._replace(faults=tuple(happened)) if happened else found
+
+    def _refused(self, found: Treatment, now_s: float) -> tuple[Kind | None, Treatment]:
+        """Meet the faults that exclude each other: the first one counts."""
+        for kind in ("throttle", "rate_limit", "refuse", "nack", "lose_answer"):
+            fault = self.strike(kind, now_s)
+            if fault is not None:
+                if kind == "lose_answer":
+                    return kind, found._replace(is_answered=False)
+                return kind, found._replace(command_status=fault.command_status, nack=kind == "nack")
+        return None, found
 
 
-def _of_number(outcome: Outcome) -> Treatment:
+def _of_number(behaviour: Behaviour) -> Treatment:
+    outcome = OUTCOMES[behaviour]
     return Treatment(
         command_status=outcome.command_status,
         is_taken=outcome.is_taken,
         is_answered=outcome.is_answered,
         has_receipt=outcome.has_receipt,
         message_state=outcome.message_state,
+        behaviour=behaviour,
     )

@@ -85,10 +85,10 @@ class Numbers:
             expression = re.escape(number.pattern).replace(r"\*", ".*").replace(r"\?", ".")
             self._patterns.append((re.compile(expression), number.behaviour))
 
-    def outcome(self, destination: str) -> Outcome | None:
-        """Say what happens to a message to this destination; None: nothing special."""
+    def behaviour(self, destination: str) -> Behaviour | None:
+        """Say how a message to this destination is treated; None: like any other."""
         digits = destination.removeprefix("+")
         for pattern, behaviour in self._patterns:
             if pattern.fullmatch(digits):
-                return OUTCOMES[behaviour]
+                return behaviour
         return None

@@ -245,6 +245,8 @@ class Smsc:
         )
         self.log.append(submitted)
         self.submitted += 1
+        if treatment.behaviour is not None or treatment.faults:
+            connection.note(pdu.sequence_number, behaviour=treatment.behaviour, faults=treatment.faults)
         if treatment.unbinds:
             connection.unbind()
         if not treatment.is_taken:

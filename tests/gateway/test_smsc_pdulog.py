@@ -176,16 +176,38 @@ async def test_a_message_of_a_handset_is_hidden():
     assert not any("447700900123" in line or "I need help" in line or b"I need help".hex() in line for line in lines)
 
 
-async def test_faults_of_the_socket_are_logged():
-    """Otherwise the log would say that a whole answer was written."""
+async def test_what_goes_wrong_on_purpose_is_told():
+    """Otherwise the log would say that a whole answer was written, or that one is missing for no reason."""
     lines = []
-    scenario = Scenario(faults=(Fault("garbage", octets=5), Fault("reset_in_pdu")))
-    async with scenario.smsc(PduLog(lines.append)) as smsc, esme(smsc.port) as peer:
-        peer.submit()
+    faults = (
+        Fault("slow_bind", seconds=(0.01, 0.01)),
+        Fault("lose_answer", count=1),
+        Fault("double_answer", count=1),
+        Fault("mute_enquire_link", count=1),
+        Fault("garbage", octets=5),
+        Fault("reset_in_pdu"),
+    )
+    async with Scenario(faults=faults).smsc(PduLog(lines.append)) as smsc, esme(smsc.port) as peer:
+        peer.submit("447700900901", registered_delivery=0)
+        peer.write("enquire_link")
+        peer.submit(registered_delivery=0)
         with pytest.raises(ConnectionResetError):
             await peer.raw(1000)
         await smsc.until(lambda: not smsc.connections)
     told = [json.loads(line) for line in lines]
 
-    assert [line["event"] for line in told if "event" in line] == ["connected", "garbage", "cut", "reset", "closed"]
+    assert [
+        (line["event"], line.get("sequence_number"), line.get("behaviour"), line.get("faults"))
+        for line in told
+        if "event" in line
+    ] == [
+        ("connected", None, None, None),
+        ("on_purpose", None, None, ["slow_bind"]),
+        ("on_purpose", 3, None, ["mute_enquire_link"]),
+        ("on_purpose", 2, "undeliverable", ["lose_answer", "double_answer"]),
+        ("on_purpose", 4, None, ["garbage"]),
+        ("on_purpose", 4, None, ["reset_in_pdu"]),
+        ("reset", None, None, None),
+        ("closed", None, None, None),
+    ]
     assert "submit_sm_resp" not in {line.get("command") for line in told}
