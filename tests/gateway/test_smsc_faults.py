@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import random
 
 import pytest
 import smpp34
 
-from gateway.smsc import KINDS, OUTCOMES, SHIPPED, Fault, NumberRule, Plan, Scenario, SmscSettings
-from tests.fakes.esme import WAIT_S, esme
+from gateway.smsc import KINDS, OUTCOMES, SHIPPED, Fault, NumberRule, PduLog, Plan, Scenario, SmscSettings
+from tests.fakes.esme import WAIT_S, Esme, esme
 
 
 def plan(*faults, seed=1):
@@ -381,6 +383,46 @@ class TestOnTheSocket:
         tested = {name.removeprefix("test_") for name in dir(self)} | {"mo_flood", "receipt_flood"}
 
         assert KINDS.keys() <= tested
+
+
+async def test_no_traffic_meets_a_fault_of_ours():
+    """Everything goes wrong at once while strangers write noise: no callback of the loop ever fails."""
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    floods = {"enquire_link_flood", "mo_flood", "receipt_flood"}
+    faults = [
+        Fault(kind, share=1.0 if kind in floods else 0.05, per_s=50, seconds=(0.0, 0.003), batch=3) for kind in KINDS
+    ]
+    chance = random.Random(5)
+    lines = []
+    played = Scenario(SmscSettings(receipts="payload", intermediate="receipt"), seed=5, faults=tuple(faults))
+
+    async def talk(smsc):
+        peer = Esme(*await asyncio.open_connection("127.0.0.1", smsc.port))
+        with contextlib.suppress(ConnectionError):
+            await peer.bind()
+            for _ in range(40):
+                destination = f"4477009009{chance.randrange(20):02d}"
+                peer.submit(destination, chance.randbytes(chance.randrange(100)))
+                if chance.random() < 0.3:
+                    peer.write("enquire_link")
+                await asyncio.sleep(0.001)
+            if chance.random() < 0.5:
+                peer._writer.write(chance.randbytes(40))
+            else:
+                peer.write("unbind")
+            await peer._writer.drain()
+        await peer.close()
+
+    async with asyncio.timeout(WAIT_S), played.smsc(PduLog(lines.append)) as smsc:
+        for _ in range(8):
+            await asyncio.gather(*(talk(smsc) for _ in range(5)))
+        happened = {one.fault.kind for one in smsc.plan if one.struck}
+        await smsc.until(lambda: not smsc.connections)
+
+    assert failures == []
+    assert len(happened) >= len(KINDS) - 3  # by chance, a few may not have
+    assert all(json.loads(line) for line in lines)
 
 
 async def test_another_library_binds_submits_and_gets_its_receipt():
