@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -119,6 +120,30 @@ class TestRunning:
 
             assert await smsc.ended() == (0, "")
 
+    async def test_at_a_terminal_it_tells_of_help_and_obeys(self):
+        """What a person sees who has just typed the command."""
+        terminal, other_end = pty.openpty()
+        try:
+            async with simulator(stdin=other_end) as smsc:
+                assert smsc.said == "any account may bind; `help` lists the commands"
+                os.write(terminal, b"status\n")
+                assert (await smsc.line()).startswith("0 connections, 0 bound, nobody receives; ")
+                os.write(terminal, b"quit\n")
+
+                assert await smsc.ended() == (0, "")
+        finally:
+            os.close(other_end)
+            os.close(terminal)
+
+    async def test_a_file_of_commands_is_obeyed_to_its_last_word(self, tmp_path):
+        """Without a line feed behind it."""
+        file = tmp_path / "commands"
+        file.write_text("mo clinic: 447700900123 88222 STOP\nquit")
+        with file.open() as commands:
+            async with simulator(stdin=commands) as smsc:
+                assert await smsc.line() == "sent to clinic in 1 deliver_sm; it waits until the account receives\n"
+                assert await smsc.ended() == (0, "")
+
     async def test_options_say_how_it_behaves(self):
         """Accounts, ids and receipts; the password of the second one comes from the environment."""
         async with simulator(
@@ -216,6 +241,27 @@ class TestLog:
         assert "see me at nine" in text
         assert "secret" not in text
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    async def test_a_reader_that_goes_away_ends_it(self):
+        """As on a full disk."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dispatcher.cli", "smsc", "--port", "0", "--log", "-"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(WAIT_S):
+            port = json.loads(await process.stdout.readline())["port"]
+            process._transport.get_pipe_transport(1).close()
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            code, said = await process.wait(), (await process.stderr.read()).decode()
+            writer.close()
+
+        assert code == 1
+        assert said.splitlines()[1:] == [
+            "tocsin: --log -: Broken pipe; the log is not complete, the simulator has ended"
+        ]
+        process._transport.close()
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     async def test_a_full_disk_ends_it(self):
