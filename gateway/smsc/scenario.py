@@ -1,6 +1,6 @@
 """The scenario file as values: how the simulator behaves, what goes wrong, what it sends by itself.
 
-``scenario.toml`` beside this file explains every key and states its default. The reading is strict: an unknown key, a
+``config/scenario.toml`` explains every key and states its default. The reading is strict: an unknown key, a
 wrong type or an impossible value is a ``ConfigError`` of one line that names file, table and key.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import config
 from config.reader import Between, ConfigError, Matching, Octets, Table
 from gateway.errors import LocalError
 from gateway.segment import count as count_segments
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.smsc.pdulog import PduLog
 
-ANNOTATED: Final = Path(__file__).parent / "scenario.toml"  # explains every key
+ANNOTATED: Final = Path(config.__file__).parent / "scenario.toml"  # explains every key
 DAY_S: Final = 86_400.0
 
 Seconds = Annotated[float, Between(0, DAY_S)]
@@ -156,7 +157,7 @@ class _Reading:
             settings=replace(settings, **self._table("[receipts]")),
             numbers=tuple(number._replace(pattern=number.pattern.removeprefix("+")) for number in numbers)
             + (SHIPPED if has_shipped else ()),
-            messages=tuple(self._message(table) for table in self._tables("[[mo]]")),
+            messages=tuple(self._message(table, settings.accounts) for table in self._tables("[[mo]]")),
             faults=tuple(self._fault(table) for table in self._tables("[[fault]]")),
             **values,
         )
@@ -207,8 +208,10 @@ class _Reading:
         except ValueError as error:
             raise table.error("password_file", str(error)) from None
 
-    def _message(self, table: Table) -> Scheduled:
+    def _message(self, table: Table, accounts: Mapping[str, str] | None) -> Scheduled:
         message = Scheduled(**self._values(table, "[[mo]]"))
+        if message.system_id and accounts is not None and message.system_id not in accounts:
+            raise table.error("system_id", "is none of [[account]]")
         try:
             count_segments(message.text)
         except LocalError as error:

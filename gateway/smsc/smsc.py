@@ -134,11 +134,14 @@ class Smsc:
         self._server = None
         for task in self._traffic:
             task.cancel()
-        await asyncio.gather(*self._traffic, return_exceptions=True)
+        ended = await asyncio.gather(*self._traffic, return_exceptions=True)
         self._traffic.clear()
         for connection in self._connections:
             connection.abort()
         await self.until(lambda: not self._connections)
+        for failure in ended:
+            if isinstance(failure, Exception):  # a cancelled task is none
+                raise failure
 
     async def __aenter__(self) -> Self:
         """Listen."""

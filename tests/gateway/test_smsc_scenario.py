@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.reader import ConfigError
+from config.settings import load as load_settings
 from gateway.smsc import (
     ANNOTATED,
     DIALECTS,
@@ -205,6 +206,10 @@ class TestReading:
                 '[[account]]\nsystem_id = "a"\npassword = "hunter2"\n[[account]]\nsystem_id = "a"\npassword = "b"',
                 "[[account]] 2: system_id: stands there twice",
             ),
+            (
+                '[[mo]]\nsource = "123"\ndestination = "1"\ntext = "x"\nsystem_id = "b"\n[[account]]\nsystem_id = "a"\npassword = "p"',
+                "[[mo]] 1: system_id: is none of [[account]]",
+            ),
             ("x", "not TOML: Expected '=' after a key in a key/value pair (at end of document)"),
         ],
     )
@@ -346,6 +351,22 @@ class TestManual:
         """In the part of its table."""
         part = MANUAL.split(f"\n### {table or 'Top of the file'}\n", 1)[1].split("\n### ", 1)[0]
         assert f"| `{key}` |" in part
+
+    def test_its_link_is_one(self, tmp_path):
+        """What a reader copies into his configuration."""
+        (example,) = re.findall(r"```toml\n(\[\[link\]\].*?)```", MANUAL, re.DOTALL)
+        rest = """
+            [[sender]]
+            address = "Northside"
+            categories = ["staff"]
+            [[route]]
+            prefix = ""
+            links = ["simulator"]
+        """
+        (tmp_path / "tocsin.toml").write_text(example + rest)
+
+        (link,) = load_settings(tmp_path / "tocsin.toml", {}).links
+        assert (link.name, link.port) == ("simulator", 2775)
 
     def test_its_example_is_valid(self, scenario):
         """Copied and run."""
