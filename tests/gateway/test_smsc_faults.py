@@ -9,6 +9,8 @@ import random
 
 import pytest
 import smpp34
+import smpplib.client
+import smpplib.exceptions
 
 from gateway.smsc import KINDS, OUTCOMES, SHIPPED, Fault, NumberRule, PduLog, Plan, Scenario, SmscSettings
 from tests.fakes.esme import WAIT_S, Esme, esme
@@ -415,7 +417,7 @@ async def test_no_traffic_meets_a_fault_of_ours():
         await peer.close()
 
     async with asyncio.timeout(WAIT_S), played.smsc(PduLog(lines.append)) as smsc:
-        for _ in range(8):
+        for _ in range(5):
             await asyncio.gather(*(talk(smsc) for _ in range(5)))
         happened = {one.fault.kind for one in smsc.plan if one.struck}
         await smsc.until(lambda: not smsc.connections)
@@ -439,14 +441,32 @@ async def test_another_library_binds_submits_and_gets_its_receipt():
         assert b"stat:UNDELIV" in receipt.short_message
 
 
-async def test_another_library_refused_and_throttled():
-    """It reads our refusals as such."""
-    async with scenario(Fault("refuse_bind", count=1)) as smsc:
-        async with asyncio.timeout(WAIT_S):
-            with pytest.raises(smpp34.SmppError):
-                await smpp34.Client("127.0.0.1", smsc.port, "clinic", "secret").connect()
-            session = await smpp34.Client("127.0.0.1", smsc.port, "clinic", "secret").connect()
-            answer = await session.submit_sm("447700900909", b"hello")
-            await session.unbind()
+async def test_another_library_reads_a_throttle():
+    """As a refusal of that message only."""
+    async with scenario() as smsc, asyncio.timeout(WAIT_S):
+        session = await smpp34.Client("127.0.0.1", smsc.port, "clinic", "secret").connect()
+        throttled = await session.submit_sm("447700900909", b"hello")
+        accepted = await session.submit_sm("447700900900", b"hello")
+        await session.unbind()
 
-        assert (answer.is_success, answer.command_status) == (False, 0x58)
+    assert (throttled.is_success, throttled.command_status) == (False, 0x58)
+    assert accepted.is_success
+
+
+async def test_a_third_library_reads_a_refused_bind():
+    """The client of smpplib raises the status; the next bind is taken."""
+
+    def bind(port):
+        client = smpplib.client.Client("127.0.0.1", port, timeout=WAIT_S, allow_unknown_opt_params=True)
+        client.connect()
+        try:
+            client.bind_transceiver(system_id="clinic", password="secret")
+            client.unbind()
+        except smpplib.exceptions.PDUError as error:
+            return error.args[1]
+        finally:
+            client.disconnect()
+        return 0
+
+    async with scenario(Fault("refuse_bind", count=1)) as smsc:
+        assert [await asyncio.to_thread(bind, smsc.port) for _ in range(2)] == [0x0D, 0]
