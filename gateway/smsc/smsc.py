@@ -104,6 +104,7 @@ class Smsc:
         self._ids = MessageIds(self.settings.message_ids, self.settings.receipt_message_ids, start=start)
         self._references = 0
         self._server: asyncio.Server | None = None
+        self._is_stopping = False
         self._changed = asyncio.Event()
         self._started_at = 0.0
         self._messages = tuple(messages)
@@ -119,6 +120,7 @@ class Smsc:
 
         """
         loop = asyncio.get_running_loop()
+        self._is_stopping = False
         self._server = await loop.create_server(lambda: Connection(self), LOOPBACK, self.settings.port)
         self.port = self._server.sockets[0].getsockname()[1]
         self._started_at = time.monotonic()
@@ -130,6 +132,7 @@ class Smsc:
         """End all connections."""
         if self._server is None:
             return
+        self._is_stopping = True
         self._server.close()
         self._server = None
         for task in self._traffic:
@@ -192,10 +195,12 @@ class Smsc:
     # ------------------------------------------------------------------ for its connections
 
     def opened(self, connection: Connection) -> int:
-        """Take a connection in and give its number."""
+        """Take a connection in and give its number; one that was accepted in the last moment ends with the others."""
         self._connections.add(connection)
         self._opened += 1
         self._changed.set()
+        if self._is_stopping:
+            connection.abort()
         return self._opened
 
     def closed(self, connection: Connection, unanswered: list[Delivery]) -> None:

@@ -97,6 +97,11 @@ class TestFaults:
         async with Scenario().smsc() as smsc:
             assert Console(smsc).obey(f"throttle {seconds}") == "throttle needs SECONDS, above 0 and up to 86400"
 
+    async def test_without_a_plan_nothing_can_be_broken_for_a_while(self):
+        """As in the demonstration, whose simulator is never asked."""
+        async with Smsc() as smsc:
+            assert Console(smsc).obey("silence 5") == "this simulator was started without a plan"
+
     async def test_drop_resets_everybody(self):
         """RST to each."""
         async with Smsc() as smsc, esme(smsc.port) as first, esme(smsc.port) as second:
