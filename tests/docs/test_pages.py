@@ -9,8 +9,6 @@ from tests.docs import run_docs
 
 NEEDS = {  # commands that are not there yet
     "README.md": "status",
-    "docs/tutorial.md": "smsc",
-    "docs/examples/clinic/README.md": "smsc",
 }
 
 
