@@ -168,7 +168,7 @@ class Upkeep:
     async def _measure(self, connection: Connection) -> None:
         jobs = [0] * 6
         oldest_s = [0.0] * 6
-        for link in self._epochs:
+        for link in list(self._epochs):  # another one may be taken or lost meanwhile
             for row in await connection.fetch("depth", link):
                 jobs[row["lane"]] += row["jobs"]
                 oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])

@@ -285,6 +285,27 @@ async def test_a_journal_whose_claim_was_never_seen_is_dropped_and_others_are_no
         assert [job.id for job in await one.claim()] == [lost]
 
 
+class Taking:
+    """A connection; with each statement another link is taken."""
+
+    def __init__(self, one: Instance) -> None:
+        self._one = one
+
+    async def fetch(self, name: str, *arguments: object) -> object:
+        self._one.epochs[f"other-{len(self._one.epochs)}"] = 1
+        return await self._one.claiming.fetch(name, *arguments)
+
+
+async def test_a_link_that_is_taken_while_others_are_measured_disturbs_nothing(tmp_path, queue_url):
+    """A daemon of several links takes them one by one, and would end at its start."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.app.enqueue()
+
+        await Chores(one).upkeep._measure(Taking(one))
+
+        assert one.counter("tocsin_queue_jobs", lane="3") == 1
+
+
 async def test_what_waits_is_measured_by_lane_and_what_is_in_doubt_by_link(tmp_path, queue_url):
     """Jobs and the age of the oldest; segments, not jobs."""
     async with instance(tmp_path, queue_url) as one:
