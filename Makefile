@@ -13,7 +13,7 @@ help: ## list these targets
 install: $(STAMP) ## make .venv from the hash-locked requirements; .venv/bin/tocsin is there then
 	@echo ".venv/bin/tocsin is ready"
 
-demo: $(STAMP) ## a minute of mixed traffic: embedded Postgres, simulated SMSC, the daemon
+demo: $(STAMP) ## half a minute of mixed traffic: embedded Postgres, two simulated SMSCs, the daemon
 	$(BIN)/tocsin demo
 
 test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL

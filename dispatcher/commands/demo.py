@@ -10,7 +10,7 @@ from dispatcher import demo
 from dispatcher.commands.terminal import USAGE, Stopped
 
 
-@click.command("demo")
+@click.command("demo", epilog="Example: tocsin demo --http 9464, and open http://127.0.0.1:9464/ meanwhile")
 @click.option(
     "--http",
     "port",
@@ -27,13 +27,7 @@ def demo_command(port: int, *, as_json: bool) -> int:
     enqueued meanwhile, and patients answer. A terminal shows it live; the summary says from the SMSCs' own logs
     whether every text came once and undamaged, and what the emergencies overtook. Exit code 0: all of it held;
     1: something did not; 3: the database did not start.
-
-    \b
-    Examples:
-      tocsin demo
-      tocsin demo --http 9464     # and open http://127.0.0.1:9464/ meanwhile
-      tocsin demo --json | jq .emergencies
-    """  # noqa: D301  # the backslash is click's: it keeps the lines
+    """
     if port:
         _check_free(port)
     return demo.main(port=port, json_wanted=as_json)
