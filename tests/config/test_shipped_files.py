@@ -101,7 +101,7 @@ def test_the_annotated_file_loads_as_it_is_and_with_every_key(tmp_path):
     """Each default and each example is allowed where it stands."""
     everything = re.sub(r"^#(?:: )?(?=[a-z_]+ = )", "", ANNOTATED, flags=re.MULTILINE)
     everything = re.sub(r"^(host|password_file) = .*$", "", everything, flags=re.MULTILINE)
-    for name in ("carrier-a", "carrier-a-ca.pem", "clinic.pem", "clinic-key.pem"):
+    for name in ("carrier-a", "database", "carrier-a-ca.pem", "clinic.pem", "clinic-key.pem"):
         (tmp_path / name).write_text("secret")
     (tmp_path / "as_it_is.toml").write_text(ANNOTATED, encoding="utf-8")
     (tmp_path / "everything.toml").write_text(everything, encoding="utf-8")
