@@ -216,8 +216,8 @@ async def service(folder: Path, unit: dict[str, list[str]], configuration: Path)
         process = await asyncio.create_subprocess_exec(
             "bwrap", "--ro-bind", "/", "/", "--dev", "/dev",
             *(word for place in HIDDEN for word in ("--tmpfs", place)),
-            *_mount("--ro-bind", *((place, place) for place in shown)),
-            *_mount("--bind", (str(state), state_directory)), *_mount("--ro-bind", (str(given), credentials)),
+            *mount("--ro-bind", *((place, place) for place in shown)),
+            *mount("--bind", (str(state), state_directory)), *mount("--ro-bind", (str(given), credentials)),
             "--unshare-pid", "--unshare-uts", "--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys",
             "--as-pid-1", "--new-session", "--die-with-parent", "--info-fd", str(writer), *rights, "--chdir", "/",
             sys.executable, str(ROOT / "tests/systemd/confine.py"), json.dumps(wanted),
@@ -237,7 +237,7 @@ async def service(folder: Path, unit: dict[str, list[str]], configuration: Path)
         notify.close()
 
 
-def _mount(how: str, *places: tuple[str, str]) -> list[str]:
+def mount(how: str, *places: tuple[str, str]) -> list[str]:
     """Arguments that mount each source at its place; the folders above, where hidden, can be entered by all."""
     words = []
     for source, place in places:
