@@ -363,8 +363,12 @@ class _Reading:
         """Give the file that the key names: as it is, in $CREDENTIALS_DIRECTORY, or beside the configuration."""
         name = self._filled(table, key)
         credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials and (Path(credentials) / name).is_file():
-            return Path(credentials) / name
+        if credentials:
+            try:
+                if (Path(credentials) / name).is_file():
+                    return Path(credentials) / name
+            except OSError as error:
+                raise table.error(key, f"{credentials} cannot be searched: {error.strerror}") from None
         return self.folder / name
 
     def _filled(self, table: Table, key: str) -> str:

@@ -509,6 +509,13 @@ class TestPlaces:
         assert folder.load('[daemon]\nstate_dir = "x"').daemon.state_dir == folder.path / "x"
         assert folder.load('[daemon]\nstate_dir = "/x"').daemon.state_dir == Path("/x")
 
+    def test_a_credentials_directory_that_cannot_be_searched_is_named(self, folder, tmp_path):
+        """One line, where somebody's sandbox went wrong: here by a name that no file can have."""
+        text = f'[database]\nurl = "postgresql://a@h/d"\npassword_file = "{"x" * 300}"'
+        problem = folder.problem(text, CREDENTIALS_DIRECTORY=str(tmp_path))
+
+        assert problem.endswith(f"[database]: password_file: {tmp_path} cannot be searched: File name too long")
+
     def test_a_database_password_may_stand_in_a_file(self, folder, tmp_path):
         """A secret that systemd hands over need not be written into the URL."""
         (tmp_path / "database").write_text("p@ss/:% 7\n")
