@@ -232,7 +232,7 @@ async def service(folder: Path, unit: dict[str, list[str]], configuration: Path)
         yield Manager(pid, process, notify, log)
     finally:
         if process.returncode is None:
-            process.kill()  # the sandbox dies with its parent
+            os.kill(pid, signal.SIGKILL)  # becoming another user, it left the death of its parent behind
             await process.wait()
         notify.close()
 
