@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.smsc import Smsc
-from tests.journey.running import LINK, App, Child, app_of, until, write_file
+from tests.journey.running import LINK, App, Child, Relay, app_of, until, write_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -114,3 +114,21 @@ async def test_every_reload_is_answered_also_when_nothing_changed(tmp_path, queu
             await until(answered)
 
         assert [line["changed"] for line in world.child.events("reload_applied")] == [False, False]
+
+
+async def test_without_its_database_a_reload_is_refused_and_the_daemon_goes_on(tmp_path, queue_url):
+    """Half a file is not applied later, when nobody looks."""
+    async with Smsc() as smsc, Relay(queue_url) as relay:
+        await relay.open()
+        async with Child(write_file(tmp_path, relay.url, {LINK: {"port": smsc.port}})) as child:
+            await smsc.seen("bind_transceiver", timeout_s=15)
+            relay.cut()
+            child.reload()
+            refused = await child.until_logged("reload_refused")
+            assert "Connect" in refused["problem"]
+
+            await relay.open()
+            child.reload()
+            await child.until_logged("reload_applied")
+            child.terminate()
+            assert await child.wait() == 0
