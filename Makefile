@@ -35,6 +35,7 @@ docs: $(STAMP) ## write the reference pages of docs/ anew from the code
 
 lock: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	echo 'setuptools>=77' | $(LOCK) --extra embedded --extra dev --output-file requirements.txt -
+	echo 'setuptools>=77' | $(LOCK) --constraint requirements.txt --output-file requirements-run.txt -
 	$(LOCK) --extra bench --constraint requirements.txt --output-file requirements-bench.txt
 
 # No index, host or path of this machine may get into the files: uv's configuration is not read.
