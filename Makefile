@@ -13,7 +13,7 @@ help: ## list these targets
 install: $(STAMP) ## make .venv from the hash-locked requirements; .venv/bin/tocsin is there then
 	@echo ".venv/bin/tocsin is ready"
 
-demo: $(STAMP) ## a minute of mixed traffic: embedded Postgres, simulated SMSC, the daemon
+demo: $(STAMP) ## half a minute of mixed traffic: embedded Postgres, two simulated SMSCs, the daemon
 	$(BIN)/tocsin demo
 
 test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL
@@ -35,6 +35,7 @@ docs: $(STAMP) ## write the reference pages of docs/ anew from the code
 
 lock: ## write requirements*.txt anew from pyproject.toml (needs uv)
 	echo 'setuptools>=77' | $(LOCK) --extra embedded --extra dev --output-file requirements.txt -
+	echo 'setuptools>=77' | $(LOCK) --constraint requirements.txt --output-file requirements-run.txt -
 	$(LOCK) --extra bench --constraint requirements.txt --output-file requirements-bench.txt
 
 # No index, host or path of this machine may get into the files: uv's configuration is not read.

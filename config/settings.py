@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
 
@@ -53,6 +53,7 @@ class DatabaseSettings:
     """``[database]``: a PostgreSQL URL, or ``embedded:`` and an absolute directory."""
 
     url: str = field(default="postgresql://tocsin@127.0.0.1/tocsin", repr=False)
+    password_file: str | None = None  # its content is in `url` after reading
 
     @property
     def embedded_directory(self) -> Path | None:
@@ -268,6 +269,7 @@ class _Reading:
 
     def _database(self, table: Table) -> DatabaseSettings:
         values = read(table, DatabaseSettings)
+        named = table
         if self.environ.get("TOCSIN_DATABASE_URL"):
             table = Table("environment", "", {})
             url, key = self.environ["TOCSIN_DATABASE_URL"], "TOCSIN_DATABASE_URL"
@@ -285,7 +287,15 @@ class _Reading:
             scheme = ""
         if scheme not in {"postgresql", "postgres"} or not url.startswith(f"{scheme}://"):
             raise table.error(key, "must be postgresql://user@host/database or embedded:DIRECTORY")
-        return DatabaseSettings(url)
+        if "password_file" not in values:
+            return DatabaseSettings(url)
+        user, at, place = parts.netloc.rpartition("@")
+        if not user or ":" in user:
+            raise table.error(key, "must name a user and no password, as password_file is set")
+        password = quote(self._secret(named, "password_file"), safe="")
+        return DatabaseSettings(
+            parts._replace(netloc=f"{user}:{password}{at}{place}").geturl(), values["password_file"]
+        )
 
     def _http(self, table: Table) -> HttpSettings:
         table.only(["listen"])
@@ -329,26 +339,36 @@ class _Reading:
             return str(table.value("password", Annotated[str, Octets(0, 64)]))
         if "password_file" not in entries:
             raise table.error("password_file", "is missing")
-        path = self._secret_path(table, "password_file")
-        try:
-            password = path.read_bytes().decode("ascii").removesuffix("\n").removesuffix("\r")
-        except OSError as error:
-            raise table.error("password_file", f"{path} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise table.error("password_file", f"{path} must be printable ASCII") from None
+        password = self._secret(table, "password_file")
         problem = Octets(1, 64).problem(password)
-        if not password:
-            raise table.error("password_file", f"{path} is empty")
         if problem is not None:
+            path = self._secret_path(table, "password_file")
             raise table.error("password_file", f"the content of {path} {problem}")
         return password
+
+    def _secret(self, table: Table, key: str) -> str:
+        """Give the content of the file that the key names, without the newline at its end."""
+        path = self._secret_path(table, key)
+        try:
+            secret = path.read_bytes().decode("ascii").removesuffix("\n").removesuffix("\r")
+        except OSError as error:
+            raise table.error(key, f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise table.error(key, f"{path} must be printable ASCII") from None
+        if not secret:
+            raise table.error(key, f"{path} is empty")
+        return secret
 
     def _secret_path(self, table: Table, key: str) -> Path:
         """Give the file that the key names: as it is, in $CREDENTIALS_DIRECTORY, or beside the configuration."""
         name = self._filled(table, key)
         credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials and (Path(credentials) / name).is_file():
-            return Path(credentials) / name
+        if credentials:
+            try:
+                if (Path(credentials) / name).is_file():
+                    return Path(credentials) / name
+            except OSError as error:
+                raise table.error(key, f"{credentials} cannot be searched: {error.strerror}") from None
         return self.folder / name
 
     def _filled(self, table: Table, key: str) -> str:

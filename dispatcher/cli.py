@@ -14,7 +14,7 @@ import click
 
 from config.reader import ConfigError
 from dispatcher import log
-from dispatcher.commands import check, demo, estimate, message, operate, service, status
+from dispatcher.commands import check, demo, estimate, message, operate, service, smsc, status
 from dispatcher.commands.terminal import DONE, EXIT_CODES, INTERRUPTED, REFUSED, USAGE, Stopped
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ for command in (
     operate.pause,
     operate.resume,
     operate.requeue,
+    smsc.smsc_command,
     demo.demo_command,
 ):
     tocsin.add_command(command)

@@ -40,9 +40,11 @@ from dispatcher.ownership import BEAT_SHARE, Fence, Owner, Taken
 from dispatcher.pauses import Pauses
 from dispatcher.receipts import ReceiptDesk
 from dispatcher.record import Record
+from dispatcher.reload import reload
 from dispatcher.settle import Settler
 from dispatcher.state_directory import StateDirectory
 from dispatcher.store import PINNED, PROBING, Connection, connect, failures
+from dispatcher.systemd import ServiceManager
 from dispatcher.unprivileged import EmbeddedError
 from dispatcher.upkeep import Upkeep
 from dispatcher.watch import Facts, Watch
@@ -75,9 +77,12 @@ SMALL_FLUSH = 200
 SLICE = 16  # jobs dispatched before the loop turns
 MOST_UNSETTLED = 4_000  # outcomes and receipts not yet written; past it lanes 1 to 5 claim nothing
 GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycles; Python's own figure is 700
+STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must still end
 SENT_BEFORE_S = 2.0  # of the local record: what a restarted link's throttle must count
 
 SESSIONS = {"settle": PROBING, "receive": PROBING, "listen": PINNED | {"synchronous_commit": "off"}}  # it only notifies
+
+AS_IT_SHOULD_BE = frozenset({"up", "current", "bound"})  # facts that a status line leaves out
 
 DONE = 0
 CONFIGURATION = 2
@@ -103,6 +108,9 @@ class Daemon:
         self._wake_claim = asyncio.Event()
         self._wake_urgent = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._reload_asked = asyncio.Event()
+        self._needs_restart: list[str] = []  # what the file says and only a restart applies
+        self._manager = ServiceManager()
         self._arrived = asyncio.Event()  # a receipt or a reply waits to be written
         self._written = asyncio.Event()  # something was written
         self._database = "not yet reached"
@@ -187,9 +195,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(
-            signal.SIGHUP, lambda: log.warning("reload_ignored", reason="restart to apply the file")
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
         try:
             await self._http.start()
         except OSError as error:
@@ -202,6 +208,7 @@ class Daemon:
             http_port=self._http.port,
             links=sorted(self._links),
         )
+        self._manager.ready(loop, self._status)
         try:
             if not await self._prepare_database():
                 return DONE  # stopped before the database came
@@ -212,11 +219,13 @@ class Daemon:
             return DONE
         finally:
             await self._http.stop()
+            self._manager.close()
 
     def stop(self) -> None:
         """Begin to drain."""
         if not self._stopping.is_set():
             log.info("drain_started")
+            self._manager.stopping(self._settings.daemon.drain_timeout_s + STOP_GRACE_S)
             self._stopping.set()
             self._wake_all()
 
@@ -263,6 +272,7 @@ class Daemon:
                 )
             ]
             running.append(tasks.create_task(self._watch.run(), name="watch"))
+            running.append(tasks.create_task(self._reload(), name="reload"))
             await self._stopping.wait()
             await self._drain()
             for task in running:
@@ -475,6 +485,20 @@ class Daemon:
             await self._upkeep.run(connection)
             await asyncio.sleep(0.1)
 
+    async def _reload(self) -> None:
+        """Apply the file again at each SIGHUP; several at once are one."""
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            self._manager.reloading()
+            taken = await reload(self._settings, self._url)
+            if taken is not None:
+                self._settings, self._needs_restart = taken
+                longest_s = max(category.time_to_live_s for category in self._settings.categories)
+                self._upkeep.look_back(longest_s)
+                self._receipts.look_back(longest_s + self._settings.daemon.unknown_after_s)
+            self._manager.reloaded()
+
     # ------------------------------------------------------------------ small
 
     def _wake_all(self) -> None:
@@ -515,6 +539,17 @@ class Daemon:
             unsettled=self._settler.pending,
             receipts_waiting=self._receipts.pending + self._inbound.pending,
         )
+
+    def _status(self) -> str:
+        """What `systemctl status` shows: what is missing, and no value of the file."""
+        if self._stopping.is_set():
+            return f"drains, {self._unwritten()} outcomes to write"
+        readiness = self._readiness()
+        missing = [f"{name} {fact}" for name, fact in readiness.facts.items() if fact not in AS_IT_SHOULD_BE]
+        parts = ["ready" if readiness.ready else "not ready", *missing]
+        if self._needs_restart:
+            parts.append(f"restart to apply {', '.join(self._needs_restart)}")
+        return "; ".join(parts)
 
 
 async def run(settings: Settings) -> int:

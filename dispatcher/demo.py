@@ -1,10 +1,10 @@
-"""What ``tocsin demo`` runs: everything real but the SMSC, for a few seconds, and a look at who came first.
+"""What ``tocsin demo`` runs: everything real but the SMSCs, for half a minute, and a look at who came first.
 
-An embedded Postgres, thrown away afterwards; a simulated SMSC in this process; the daemon as a process of its own.
-Five hundred mixed jobs are enqueued at once onto a link that needs seconds for them. In the middle an emergency is
-enqueued, in a transaction of its own. The SMSC's own log then says how many segments were before it: exit code 0
-means that all were delivered and that it overtook what waited, 1 that they were not or it did not, 3 that the
-database did not start. Nothing printed holds a text or a number of anybody.
+An embedded Postgres, thrown away afterwards; two simulated SMSCs in this process; the daemon as a process of its own.
+Two thousand mixed jobs are enqueued at once onto links that need a quarter of a minute for them. Meanwhile emergencies
+are enqueued, each in a transaction of its own, and patients answer. What came out is then judged from the SMSCs' own
+logs (``demo_evidence``): exit code 0 means that all of it held, 1 that something did not, 3 that the database did not
+start. Nothing printed holds a text or a number of anybody.
 """
 
 from __future__ import annotations
@@ -12,77 +12,63 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import shutil
 import signal
 import sys
+import textwrap
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from dispatcher import demo_stage as stage
-from dispatcher.demo_load import EMERGENCY_NUMBER, EMERGENCY_TEXT, KINDS, requests
-from dispatcher.demo_stage import DemoFailed
+from dispatcher.demo_evidence import Evidence, Job, LinkLog, judge
+from dispatcher.demo_handset import Taken
+from dispatcher.demo_load import EMERGENCIES, KINDS, LONG_ANSWER, RAISED_AT, load
+from dispatcher.demo_stage import CARRIERS, SHORT_CODE, DemoFailed
+from dispatcher.demo_view import View, as_json
+from dispatcher.demo_watch import Turns, Watch, http_port
 from dispatcher.errors import DispatcherError
 from dispatcher.migrate import migrate
 from dispatcher.store import array, connect
 from dispatcher.unprivileged import EmbeddedError
 from gateway import count
+from gateway.smsc import DELIVERED, UNDELIVERABLE
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
-    from collections.abc import Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
+    from dispatcher.demo_evidence import Judgement
+    from dispatcher.demo_load import Load
+    from dispatcher.demo_stage import Carrier
+    from dispatcher.demo_watch import Now
     from dispatcher.store import Connection
-    from gateway.smsc import Smsc
+    from gateway.smsc import Smsc, Submitted
 
 DONE, FAILED, UNUSABLE = 0, 1, 3
 INTERRUPTED = 130  # as shells report SIGINT
 
-OPEN = ("queued", "deferred", "uncertain", "submitted")  # states that something may still follow
-REPLIES = 10
-
 UNTIL_FREE_S = 1.1  # a daemon that is new to a link counts the second before as full
-DONE_WITHIN_S = 30.0  # from the enqueue to the last receipt, which takes six
-FEWEST_OVERTAKEN = 50  # segments that waited and that the emergency came before
-MOST_IN_FRONT = 20  # segments between its commit and its own: what the link writes in a tenth of a second
+DONE_WITHIN_S = 40.0  # from the enqueue to the last receipt, which takes half of it
+LOOK_S = 0.25  # between two looks
+NOTABLE = {
+    LONG_ANSWER: "a patient sent a reply of several parts",
+    "STOP": "a patient sent STOP: kept in the inbox, and not acted upon yet",
+}
+RECEIPT_STATES = {DELIVERED: "delivered", UNDELIVERABLE: "undelivered"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the emergency stood, counted in segments, in the SMSC's own order."""
+def main(*, port: int = 0, json_wanted: bool = False) -> int:
+    """Run the demonstration and return its exit code. It ends by itself, and on SIGINT, SIGTERM and SIGHUP.
 
-    before: int  # that the SMSC had read when the transaction was about to commit
-    number: int  # its own, from 1
-    total: int
-
-    @property
-    def in_front(self) -> int:
-        """Segments that came between its commit and itself."""
-        return self.number - self.before - 1
-
-    @property
-    def overtaken(self) -> int:
-        """Segments that had been enqueued before it and came after it."""
-        return self.total - self.number
-
-    def problem(self) -> str | None:
-        """Say what is wrong with it, if something is."""
-        if self.overtaken < FEWEST_OVERTAKEN:
-            return f"the emergency overtook {self.overtaken} segments; {FEWEST_OVERTAKEN} would show something"
-        if self.in_front > MOST_IN_FRONT:
-            return f"{self.in_front} segments went before the emergency after its commit; at most {MOST_IN_FRONT} may"
-        return None
+    The daemon's HTTP listener takes `port`, 0 for any free one. With `json_wanted` the summary is one JSON object on
+    standard output, and all else goes to standard error.
+    """
+    view = View(sys.stderr if json_wanted else sys.stdout)
+    return asyncio.run(_run_until_signal(view, port, json_wanted=json_wanted))
 
 
-def main() -> int:
-    """Run the demonstration and return its exit code. It ends by itself, and on SIGINT, SIGTERM and SIGHUP."""
-    return asyncio.run(_run_until_signal())
-
-
-async def _run_until_signal() -> int:
+async def _run_until_signal(view: View, port: int, *, json_wanted: bool) -> int:
     this = asyncio.current_task()
     assert this is not None
     signals: list[signal.Signals] = []
@@ -97,241 +83,226 @@ async def _run_until_signal() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             loop.add_signal_handler(number, interrupt, number)
     try:
-        return await _run(this)
+        return await _run(this, view, port, json_wanted=json_wanted)
     except asyncio.CancelledError:
         if not signals:
             raise
-        _say("interrupted; nothing is left running")
+        view.say("interrupted; nothing is left running")
         return INTERRUPTED
 
 
-async def _run(this: asyncio.Task[object]) -> int:
+async def _run(this: asyncio.Task[object], view: View, port: int, *, json_wanted: bool) -> int:
     """Start everything, watch, judge, stop everything."""
     began = time.monotonic()
     folder = stage.folder()
     log = folder / "daemon.log"
     keep = True
     try:
-        await _demonstrate(folder, log, began)
+        judgement = await _demonstrate(folder, log, began, view, port)
+        took_s = time.monotonic() - began
+        if json_wanted:
+            sys.stdout.write(json.dumps(as_json(judgement, took_s)) + "\n")
+        if not judgement.holds:
+            raise DemoFailed("not all of it held: " + ", ".join(c.name for c in judgement.checks if c.problems))
         keep = False
-        _say(f"all of it was delivered, and the emergency did not wait ({time.monotonic() - began:.0f} s in all)")
+        view.say(f"all of it held, and no emergency waited ({took_s:.0f} s in all)", "bold green")
         return DONE
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, SystemExit):  # the latter comes from rich: whoever read the output is gone
         keep = False
         raise
     except (DispatcherError, OSError) as error:
         if this.cancelling():  # Ctrl-C reaches every process of the terminal: this is what it broke
             keep = False
             raise asyncio.CancelledError from None
-        _say(f"FAILED: {error}")
+        view.say(f"FAILED: {error}", "bold red")
         return UNUSABLE if isinstance(error, EmbeddedError) else FAILED
     finally:
         if keep and log.is_file():
-            _say(f"the daemon's log: {log}")
+            view.say(f"the daemon's log: {log}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _demonstrate(folder: Path, log: Path, began: float) -> None:
+async def _demonstrate(folder: Path, log: Path, began: float, view: View, port: int) -> Judgement:
     async with contextlib.AsyncExitStack() as stack:
-        _say("tocsin demo: everything is real but the SMSC")
+        view.say("tocsin demo: everything is real but the SMSCs", "bold")
         url = await stack.enter_async_context(stage.postgres(folder / "postgres"))
         app = await connect(url)
         stack.push_async_callback(app.close)
         await migrate(app.raw)
-        _tell("Postgres", f"embedded, thrown away afterwards; ready after {time.monotonic() - began:.1f} s")
+        view.tell("Postgres", f"embedded, thrown away afterwards; ready after {time.monotonic() - began:.1f} s")
 
-        smsc = await stack.enter_async_context(stage.simulator())
-        _tell(
-            "SMSC", f"simulated, 127.0.0.1:{smsc.port}; answers after {stage.LATENCY_S * 1000:.0f} ms, sends receipts"
-        )
+        day = load()
+        receipts: dict[str, str] = {}  # message id -> what its receipt says
+
+        def outcome(submitted: Submitted) -> int:
+            is_reachable = submitted.pdu.text("destination_addr") not in day.unreachable
+            state = DELIVERED if is_reachable else UNDELIVERABLE
+            receipts[submitted.message_id] = RECEIPT_STATES[state]
+            return state
+
+        smscs: dict[Carrier, Smsc] = {}
+        for carrier in CARRIERS:
+            smscs[carrier] = await stack.enter_async_context(stage.simulator(carrier, outcome))
+            view.tell(
+                "SMSC",
+                f"{carrier.name}, simulated, port {smscs[carrier].port}: {carrier.segments_per_s} segments/s,"
+                f" answers in {carrier.latency_s * 1000:.0f} ms",
+            )
 
         file = folder / "tocsin.toml"
-        file.write_text(stage.configuration(url, smsc.port), encoding="utf-8")
+        file.write_text(stage.configuration(url, [smsc.port for smsc in smscs.values()], port), encoding="utf-8")
         daemon = await stack.enter_async_context(stage.daemon(file, log))
-        await stage.bound(smsc, daemon)
-        _tell("daemon", f"process {daemon.pid}, bound; at most {stage.SEGMENTS_PER_S} segments a second")
+        await stage.bound(smscs.values(), daemon, log)
+        view.tell("daemon", f"process {daemon.pid}, bound to both")
+        listens_on = http_port(log)
+        page_url = f"http://127.0.0.1:{listens_on}/"
+        view.tell("status", f"page at {page_url}")
 
+        turns = Turns()
+        turning = asyncio.create_task(turns.watch(), name="turns")
+        stack.callback(turning.cancel)
         await asyncio.sleep(UNTIL_FREE_S)
-        demo = Demo(app, smsc, daemon)
+        demo = Demo(day, app, smscs, Watch(app, smscs, listens_on), view)
         await demo.enqueue()
-        with contextlib.suppress(TimeoutError):  # the report says what is missing
+        with view.watch(page_url), contextlib.suppress(TimeoutError):  # the judgement says what is missing
             async with asyncio.timeout(DONE_WITHIN_S):
-                await demo.watch()
-        await demo.report()
+                await demo.run(lambda: stage.check_runs(daemon, log))
+        judgement = judge(await demo.evidence(turns, receipts))
+        view.summarize(judgement)
         await stage.drained(daemon)
+        return judgement
+
+
+@dataclass(slots=True)
+class Alarm:
+    """An emergency on its way."""
+
+    name: str
+    committed_at: float  # monotonic seconds, just before the commit
+    seconds: float  # since the load was enqueued
+    segments: int  # that have not come out yet
+    waiting: int  # segments of others at its commit
 
 
 class Demo:
-    """The load, from its enqueue to the report."""
+    """What happens, from the enqueue to the last receipt."""
 
-    def __init__(self, app: Connection, smsc: Smsc, daemon: Process) -> None:
+    def __init__(self, day: Load, app: Connection, smscs: dict[Carrier, Smsc], watch: Watch, view: View) -> None:
+        self._load = day
         self._app = app
-        self._smsc = smsc
-        self._daemon = daemon
-        self._using_app = asyncio.Lock()  # one connection carries one statement at a time
-        self._job_of: dict[str, int] = {}  # recipient -> job: each has a number of its own
-        self._category_of: dict[int, str] = {}
-        self._enqueued_at: dict[int, float] = {}  # monotonic seconds, just before the commit
-        self._state_of: dict[int, str] = {}
-        self._segments = 0  # of the load, the emergency not counted
-        self._replies = 0
+        self._smscs = smscs
+        self._watch = watch
+        self._view = view
+        self._jobs: list[Job] = []
+        self._alarms: dict[str, Alarm] = {}  # recipient -> emergency, in their order
+        self._unsent = {answer.source: answer.text for answer in day.answers}
 
     async def enqueue(self) -> None:
         """Enqueue the load, all of it in one transaction."""
-        load = requests()
-        self._segments = sum(count(request.body)[1] for request in load)
+        requests = self._load.requests
         async with self._app.transaction():
-            rows = await self._app.fetch("demo_enqueue_many", json.dumps([asdict(request) for request in load]))
+            rows = await self._app.fetch("demo_enqueue_many", json.dumps([asdict(request) for request in requests]))
             enqueued_at = time.monotonic()
-        for request, row in zip(load, rows, strict=True):
+        for request, row in zip(requests, rows, strict=True):
             if row["outcome"] != "queued":
                 raise DemoFailed(f"{request.category} was not taken: {row['outcome']}, {row['reason']}")
-            self._note(request.recipient, row["job_id"], request.category, enqueued_at)
-        _tell("load", f"{len(load)} jobs, {self._segments} segments, enqueued in one transaction:")
-        _say("            " + ", ".join(f"{kind.jobs} {kind.name}" for kind in KINDS))
+            self._jobs.append(Job(row["job_id"], request, enqueued_at))
+        self._watch.note(requests)
+        self._watch.begin()
+        segments = sum(count(request.body)[1] for request in requests)
+        self._view.tell("load", f"{len(requests):,} jobs, {segments:,} segments, enqueued in one transaction:")
+        kinds = ", ".join(f"{kind.jobs} {kind.name}" for kind in KINDS)
+        self._view.say(textwrap.fill(kinds, 79, initial_indent=" " * 12, subsequent_indent=" " * 12))
+        self._view.say()
 
-    async def watch(self) -> None:
-        """Print a line a second until every job is closed; the emergency comes in the middle."""
-        started = time.monotonic()
-        alarm = asyncio.create_task(self._raise_alarm(), name="alarm")
-        try:
-            for second in range(1, sys.maxsize):
-                await asyncio.sleep(max(0.0, started + second - time.monotonic()))
-                if alarm.done():
-                    alarm.result()
-                if self._daemon.returncode is not None:
-                    raise DemoFailed(f"the daemon ended with code {self._daemon.returncode}")
-                replies = await self._look()
-                _say(f"  {second:3d} s  {self._smsc.submitted:4d} segments at the SMSC;  {self.counted()}")
-                if alarm.done() and replies >= REPLIES and not self._count(*OPEN):
-                    return
-        finally:
-            alarm.cancel()
-            with contextlib.suppress(asyncio.CancelledError, DispatcherError):
-                await alarm
+    async def run(self, check_daemon: Callable[[], None]) -> None:
+        """Look on until every job has its end; raise emergencies and send answers meanwhile."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            check_daemon()
+            entries = self._watch.new_entries()
+            for carrier, entry in entries:
+                self._look_for_emergency(carrier, entry)
+            for carrier, entry in entries:
+                self._let_answer(carrier, entry)
+            await self._watch.look()
+            now = self._watch.now()
+            self._view.show(now)
+            await self._raise_emergency(now)  # after the picture was painted, which nothing may be late for
+            if len(self._alarms) == len(EMERGENCIES) and self._watch.all_ended and self._all_told():
+                return
 
-    def counted(self) -> str:
-        """Jobs by state."""
-        states = Counter(self._state_of.values())
-        names = ["queued", "submitted", "delivered"]
-        names += sorted(states.keys() - set(names))
-        return ", ".join(f"{states[name]:3d} {name}" for name in names)
-
-    async def report(self) -> None:
-        """Print what became of the jobs, and where the emergency stood.
-
-        Raises:
-            DemoFailed: not all were delivered, a reply is missing, or the emergency waited.
-
-        """
-        await self._look()
-        reached_at, segments = self._arrivals()
-        _say(f"\n  {'':14}  jobs  segments  delivered  from enqueue to the SMSC's clock: p50     p99")
-        for category in ("emergency", "staff", "transactional", "informational", "marketing"):
-            jobs = [job for job, its in self._category_of.items() if its == category]
-            waits = sorted(reached_at[job] - self._enqueued_at[job] for job in jobs if job in reached_at)
-            delivered = sum(self._state_of.get(job) == "delivered" for job in jobs)
-            _say(
-                f"  {category:14}{len(jobs):6d}{sum(segments[job] for job in jobs):10d}{delivered:11d}"
-                f"{percentile(waits, 50):35.3f} s {percentile(waits, 99):6.3f} s"
-            )
-        _say(f"  {self._replies} replies of patients are in the inbox\n")
-        place = self._place()
-        emergency = self._job_of[EMERGENCY_NUMBER]
-        waited_ms = 1000 * (reached_at[emergency] - self._enqueued_at[emergency])
-        _say(f"  segments already on the wire when the emergency was enqueued: {place.before}")
-        _say(
-            f"  it was segment number {place.number} of {place.total}; {place.in_front} segments overtook it,"
-            f" and it overtook {place.overtaken}"
+    async def evidence(self, turns: Turns, receipts: dict[str, str]) -> Evidence:
+        """Gather what is judged: the SMSCs' logs, and what an app reads of jobs and replies."""
+        states = await self._app.fetch("demo_jobs", array(job.id for job in self._jobs))
+        inbox = await self._app.fetch("demo_inbox")
+        return Evidence(
+            jobs=self._jobs,
+            links=[
+                LinkLog(carrier.name, carrier.segments_per_s, [_taken(entry, turns) for entry in smsc.log])
+                for carrier, smsc in self._smscs.items()
+            ],
+            receipts=receipts,
+            states={row["job_id"]: row["state"] for row in states},
+            answers=self._load.answers,
+            inbox=[(row["source"], row["text"]) for row in inbox],
         )
-        _say(f"  from its commit to the SMSC: {waited_ms:.1f} ms\n")
-        undelivered = len(self._job_of) - self._count("delivered")
-        if undelivered:
-            raise DemoFailed(f"{undelivered} of {len(self._job_of)} jobs were not delivered: {self.counted()}")
-        if self._replies < REPLIES:
-            raise DemoFailed(f"{self._replies} of {REPLIES} replies reached the inbox")
-        problem = place.problem()
-        if problem is not None:
-            raise DemoFailed(problem)
 
-    # What happens meanwhile
+    def _all_told(self) -> bool:
+        """Say whether every receipt and reply was sent and acknowledged, which is done once it is committed."""
+        return not self._unsent and all(smsc.held == 0 for smsc in self._smscs.values())
 
-    async def _raise_alarm(self) -> None:
-        """Enqueue the emergency once half of the load is on the wire, then let some patients answer."""
-        await self._smsc.until(lambda: self._smsc.submitted >= self._segments // 2)
-        async with self._using_app, self._app.transaction():
-            (row,) = await self._app.fetch("demo_enqueue", EMERGENCY_NUMBER, EMERGENCY_TEXT, "emergency")
-            enqueued_at = time.monotonic()
-        self._note(EMERGENCY_NUMBER, row["job_id"], "emergency", enqueued_at)
-        _say("         an emergency was committed")
-        asked = [
-            entry.pdu
-            for entry in self._smsc.log
-            if self._category(entry.pdu.text("destination_addr")) == "transactional"
-        ]
-        for pdu in asked[:REPLIES]:
-            self._smsc.send(pdu.text("destination_addr"), stage.SHORT_CODE, "YES", system_id=stage.ACCOUNT)
+    async def _raise_emergency(self, now: Now) -> None:
+        """Commit the next emergency once its share of the load is on the wire."""
+        raised = len(self._alarms)
+        if raised == len(EMERGENCIES) or now.sent < RAISED_AT[raised] * now.segments:
+            return
+        request = EMERGENCIES[raised]
+        async with self._app.transaction():
+            (row,) = await self._app.fetch(
+                "demo_enqueue", request.recipient, request.body, request.category, request.flash
+            )
+            committed_at = time.monotonic()
+        self._jobs.append(Job(row["job_id"], request, committed_at))
+        self._watch.note([request])
+        alarm = Alarm(
+            f"emergency {raised + 1}", committed_at, now.seconds, count(request.body)[1], now.segments - now.sent
+        )
+        self._alarms[request.recipient] = alarm
+        self._view.moment(
+            alarm.name, now.seconds, f"{alarm.name} committed; {alarm.waiting:,} segments wait", is_urgent=True
+        )
 
-    async def _look(self) -> int:
-        """Read the states; returns how many replies are in the inbox."""
-        async with self._using_app:
-            for row in await self._app.fetch("demo_jobs", array(self._category_of)):
-                self._state_of[row["job_id"]] = row["state"]
-            (row,) = await self._app.fetch("demo_replies")
-        self._replies = int(row["replies"])
-        return self._replies
+    def _look_for_emergency(self, carrier: Carrier, entry: Submitted) -> None:
+        """Tell when the last segment of one came out."""
+        alarm = self._alarms.get(entry.pdu.text("destination_addr"))
+        if alarm is not None:
+            alarm.segments -= 1
+            if not alarm.segments:
+                waited_ms = 1000 * (entry.at - alarm.committed_at)
+                said = f"on {carrier.name} after {waited_ms:.0f} ms, while {alarm.waiting:,} segments waited"
+                self._view.moment(alarm.name, alarm.seconds, f"{alarm.name} {said}", is_urgent=True)
 
-    def _note(self, recipient: str, job: int, category: str, enqueued_at: float) -> None:
-        self._job_of[recipient] = job
-        self._category_of[job] = category
-        self._enqueued_at[job] = enqueued_at
-        self._state_of[job] = "queued"
-
-    def _category(self, recipient: str) -> str:
-        return self._category_of[self._job_of[recipient]]
-
-    def _count(self, *states: str) -> int:
-        return sum(state in states for state in self._state_of.values())
-
-    # What the SMSC saw
-
-    def _arrivals(self) -> tuple[dict[int, float], Counter[int]]:
-        """When the last segment of each job was read, and how many segments it had."""
-        reached_at: dict[int, float] = {}
-        segments: Counter[int] = Counter()
-        for entry in self._smsc.log:
-            job = self._job_of[entry.pdu.text("destination_addr")]
-            reached_at[job] = entry.at
-            segments[job] += 1
-        return reached_at, segments
-
-    def _place(self) -> Place:
-        """Find the emergency."""
-        if EMERGENCY_NUMBER not in self._job_of:
-            raise DemoFailed("the emergency was never enqueued: half of the load did not reach the SMSC")
-        enqueued_at = self._enqueued_at[self._job_of[EMERGENCY_NUMBER]]
-        for number, entry in enumerate(self._smsc.log, start=1):
-            if entry.pdu.text("destination_addr") == EMERGENCY_NUMBER:
-                before = sum(other.at < enqueued_at for other in self._smsc.log)
-                return Place(before, number, len(self._smsc.log))
-        raise DemoFailed("the emergency did not reach the SMSC")
+    def _let_answer(self, carrier: Carrier, entry: Submitted) -> None:
+        """Send what this patient answers, the first time something comes."""
+        number = entry.pdu.text("destination_addr")
+        answer = self._unsent.pop(number, None)
+        if answer is not None:
+            self._smscs[carrier].send(number, SHORT_CODE, answer, system_id=carrier.name)
+            self._watch.replies_sent += 1
+            note = NOTABLE.get(answer)
+            if note:
+                self._view.moment(note, self._watch.now().seconds, note)
 
 
-def percentile(ordered: Sequence[float], percent: int) -> float:
-    """Give the smallest value that so many per cent do not exceed; nan of nothing."""
-    if not ordered:
-        return math.nan
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
-
-
-def _tell(what: str, fact: str) -> None:
-    _say(f"  {what:9} {fact}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _taken(entry: Submitted, turns: Turns) -> Taken:
+    return Taken(
+        at=entry.at,
+        since=turns.since(entry.at),
+        destination=entry.pdu.text("destination_addr"),
+        data_coding=entry.pdu.number("data_coding"),
+        esm_class=entry.pdu.number("esm_class"),
+        octets=entry.pdu.octets("short_message"),
+        message_id=entry.message_id,
+    )

@@ -1,4 +1,4 @@
-"""What the demonstration runs on: a Postgres that is thrown away, a simulated SMSC, a daemon as its own process.
+"""What the demonstration runs on: a Postgres that is thrown away, simulated SMSCs, a daemon as its own process.
 
 Each is a context manager that leaves nothing behind, also when it is cancelled halfway. Ctrl-C in a terminal
 reaches every process of the group; the ones here are kept from it, and are stopped in order by us.
@@ -13,6 +13,8 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,20 +24,32 @@ from gateway.smsc import Smsc, SmscSettings
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+    from gateway.smsc import Submitted
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a demonstration
 
-SEGMENTS_PER_S: Final = 150  # of the link
-WINDOW: Final = 20
-LATENCY_S: Final = 0.1  # from submit_sm to its answer: with this window it spreads a second's segments over 0.75 s
 RECEIPT_DELAY_S: Final = (0.1, 0.6)
 BOUND_WITHIN_S: Final = 10.0
 DRAIN_S: Final = 5
 
-ACCOUNT: Final = "clinic"
-PASSWORD: Final = "demo"  # noqa: S105  # of the simulator
+PASSWORD: Final = "demo"  # noqa: S105  # of the simulators
 SHORT_CODE: Final = "88222"  # patients can answer it
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """One simulated SMSC, and the link to it."""
+
+    name: str  # also of the account
+    segments_per_s: int
+    window: int
+    latency_s: float  # from submit_sm to its answer: with this window it spreads a second's segments over 0.6 s
+
+
+# The first one carries most; marketing, and numbers that begin with 447700900 9, go over the second, slower one.
+CARRIERS: Final = (Carrier("carrier-a", 120, 20, 0.1), Carrier("carrier-b", 60, 12, 0.15))
 
 CONFIGURATION: Final = """\
 [daemon]
@@ -47,28 +61,35 @@ drain_timeout_s = {drain_s}
 url = "{url}"
 
 [http]
-listen = "127.0.0.1:0"
-
-[[link]]
-name = "simulator"
-host = "127.0.0.1"
-port = {port}
-system_id = "{account}"
-password = "{password}"
-window_size = {window}
-throughput_per_s = {segments_per_s}
-
+listen = "127.0.0.1:{http_port}"
+{links}
 [[sender]]
 address = "{short_code}"
-categories = ["emergency", "staff", "transactional", "informational"]
+categories = ["emergency", "staff", "auth", "conversational", "transactional", "informational"]
 
 [[sender]]
 address = "Northside"
 categories = ["marketing"]
+links = ["carrier-b"]
 
 [[route]]
 prefix = ""
-links = ["simulator"]
+links = ["carrier-a", "carrier-b"]
+
+[[route]]
+prefix = "4477009009"
+links = ["carrier-b"]
+"""
+
+LINK: Final = """
+[[link]]
+name = "{name}"
+host = "127.0.0.1"
+port = {port}
+system_id = "{name}"
+password = "{password}"
+window_size = {window}
+throughput_per_s = {segments_per_s}
 """
 
 
@@ -122,22 +143,28 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def simulator() -> Smsc:
-    """Make the SMSC; it listens once it is entered."""
-    return Smsc(SmscSettings(accounts={ACCOUNT: PASSWORD}, latency_s=LATENCY_S, receipt_delay_s=RECEIPT_DELAY_S))
+def simulator(carrier: Carrier, outcome: Callable[[Submitted], int]) -> Smsc:
+    """Make an SMSC; it listens once it is entered. `outcome` gives the message_state that a receipt says."""
+    settings = SmscSettings(
+        accounts={carrier.name: PASSWORD}, latency_s=carrier.latency_s, receipt_delay_s=RECEIPT_DELAY_S
+    )
+    return Smsc(settings, outcome=outcome)
 
 
-def configuration(url: str, port: int) -> str:
-    """Give the text of the daemon's file, for this database and this port of the SMSC."""
+def configuration(url: str, ports: Sequence[int], http_port: int = 0) -> str:
+    """Give the text of the daemon's file, for this database and these ports of the SMSCs."""
+    links = (
+        LINK.format(
+            name=carrier.name,
+            port=port,
+            password=PASSWORD,
+            window=carrier.window,
+            segments_per_s=carrier.segments_per_s,
+        )
+        for carrier, port in zip(CARRIERS, ports, strict=True)
+    )
     return CONFIGURATION.format(
-        url=url,
-        port=port,
-        account=ACCOUNT,
-        password=PASSWORD,
-        window=WINDOW,
-        segments_per_s=SEGMENTS_PER_S,
-        short_code=SHORT_CODE,
-        drain_s=DRAIN_S,
+        url=url, http_port=http_port, links="".join(links), short_code=SHORT_CODE, drain_s=DRAIN_S
     )
 
 
@@ -173,18 +200,32 @@ def environment(given: Iterable[tuple[str, str]]) -> dict[str, str]:
     }
 
 
-async def bound(smsc: Smsc, process: Process) -> None:
-    """Wait until the daemon has bound."""
-    tasks = [asyncio.create_task(smsc.until(lambda: smsc.bound)), asyncio.create_task(process.wait())]
+async def bound(smscs: Iterable[Smsc], process: Process, log: Path) -> None:
+    """Wait until the daemon has bound to each."""
+    binding = [asyncio.create_task(smsc.until(partial(_is_bound, smsc))) for smsc in smscs]
+    ending = asyncio.create_task(process.wait())
     try:
-        await asyncio.wait(tasks, timeout=BOUND_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(BOUND_WITHIN_S):
+            while not all(task.done() for task in binding):
+                unbound = [task for task in binding if not task.done()]
+                await asyncio.wait((*unbound, ending), return_when=asyncio.FIRST_COMPLETED)
+                check_runs(process, log)
+    except TimeoutError:
+        raise DemoFailed(f"the daemon did not bind within {BOUND_WITHIN_S:.0f} s") from None
     finally:
-        for task in tasks:
+        for task in (*binding, ending):
             task.cancel()
+
+
+def check_runs(process: Process, log: Path) -> None:
+    """Raise DemoFailed, with what the daemon said last to a person, if it has ended."""
     if process.returncode is not None:
-        raise DemoFailed(f"the daemon ended with code {process.returncode}")
-    if not smsc.bound:
-        raise DemoFailed(f"the daemon did not bind within {BOUND_WITHIN_S:.0f} s")
+        said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("tocsin: ")]
+        raise DemoFailed(": ".join([f"the daemon ended with code {process.returncode}", *said[-1:]]))
+
+
+def _is_bound(smsc: Smsc) -> bool:
+    return smsc.bound > 0
 
 
 async def drained(process: Process) -> None:

@@ -151,6 +151,9 @@ class DispatcherMetrics:
             for state in JOB_STATES:
                 self._jobs[category, state].inc(0)
         for link in links:
+            self._enqueue_to_submit[
+                "emergency", link
+            ]  # few, and judged by each of them; the others' first is not missed
             for state in RECEIPT_STATES:
                 self._receipts[link, state].inc(0)
             for kind in INBOUND_CLASSES:

@@ -132,6 +132,10 @@ class ReceiptDesk:
         """Receipts not yet written."""
         return len(self._waiting)
 
+    def look_back(self, horizon_s: float) -> None:
+        """Look for a receipt's segment at least that far back."""
+        self._horizon_s = max(self._horizon_s, horizon_s)
+
     def account_of(self, link: str) -> list[str]:
         """The links that share the link's carrier account: a receipt may come over any of them."""
         return self._accounts.get(link) or [link]

@@ -61,6 +61,10 @@ class Upkeep:
         self._swept: dict[tuple[str, int], int] = {}  # link, lane -> id up to which the sweep has come
         self._due: dict[str, float] = {}
 
+    def look_back(self, longest_s: float) -> None:
+        """Reckon with this time to live, too; what was enqueued under a longer one still has it."""
+        self._longest_s = max(self._longest_s, longest_s)
+
     async def run(self, connection: Connection) -> None:
         """Do every chore whose time has come.
 
@@ -168,7 +172,7 @@ class Upkeep:
     async def _measure(self, connection: Connection) -> None:
         jobs = [0] * 6
         oldest_s = [0.0] * 6
-        for link in self._epochs:
+        for link in list(self._epochs):  # another one may be taken or lost meanwhile
             for row in await connection.fetch("depth", link):
                 jobs[row["lane"]] += row["jobs"]
                 oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])

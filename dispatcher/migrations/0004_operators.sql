@@ -1,5 +1,5 @@
 -- What operators do by hand: pause and resume a link or a category, send what is in doubt again. Each is one row of
--- operator_log, which is appended to and never changed.
+-- operator_log, which is appended to and never changed. And apps are told of replies.
 
 create table tocsin.operator_log (
     at       timestamptz not null default clock_timestamp(),
@@ -70,5 +70,14 @@ begin
     perform tocsin.audit('requeue', 'job', wanted::text, reason, person);
     return 'requeued';
 end $$;
+
+-- A reply belongs to no app, as its row in the inbox does: every app is told.
+create or replace view tocsin.event with (security_barrier) as
+    select seq, type, subject,
+           jsonb_strip_nulls(jsonb_build_object('client_ref', client_ref, 'category', category, 'reason', reason))
+               || coalesce(detail, '{}') as data, at
+    from tocsin.event_log
+    where xid < pg_snapshot_xmin(pg_current_snapshot())
+      and (app = session_user or type = 'inbound.received' or (select tocsin.sees_all()));
 
 revoke execute on all functions in schema tocsin from public;

@@ -5,13 +5,17 @@
 select r.job_id, r.outcome, r.reason from tocsin.enqueue_many($1::text::jsonb) r order by r.item;
 
 -- name: demo_enqueue
--- One request, as SQL is written by hand. $1 recipient, $2 body, $3 category. Locks: the new row.
-select r.job_id, r.outcome, r.reason from tocsin.enqueue($1::text, $2::text, category => $3::text) r;
+-- One request, as SQL is written by hand. $1 recipient, $2 body, $3 category, $4 flash. Locks: the new row.
+select r.job_id, r.outcome, r.reason from tocsin.enqueue($1::text, $2::text, category => $3::text, flash => $4::boolean) r;
+
+-- name: demo_events
+-- Events after $1, by cursor. Locks: none. Index: event_log (seq).
+select e.seq, e.type, e.subject from tocsin.event e where e.seq > $1 order by e.seq;
 
 -- name: demo_jobs
--- Where the jobs $1 (array literal in text) stand. Reads all of job_status: for a demonstration's few hundred. Locks: none.
-select s.job_id, s.category, s.state from tocsin.job_status s where s.job_id = any ($1::text::bigint[]);
+-- Where the jobs $1 (array literal in text) stand. Reads all of job_status: once, at the end. Locks: none.
+select s.job_id, s.state from tocsin.job_status s where s.job_id = any ($1::text::bigint[]);
 
--- name: demo_replies
--- How many messages came in. Locks: none.
-select count(*) as replies from tocsin.inbox;
+-- name: demo_inbox
+-- What came in, oldest first. Locks: none.
+select i.source, i.text from tocsin.inbox i order by i.inbound_id;

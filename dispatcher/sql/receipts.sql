@@ -42,7 +42,7 @@ with rise as (
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, 'job.' || tocsin.state_name(t.rank), t.job_id::text,
-           t.client_ref, t.category, t.error
+           t.client_ref, t.category, case when t.rank < 40 then t.error end
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
 select n, parts, category, link, rank, age from rise where (select ambiguous from checked) is null

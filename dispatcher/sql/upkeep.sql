@@ -92,7 +92,8 @@ select id, category from gone;
 
 -- name: give_up_receipts
 -- Segments whose receipt never came: unknown, once validity and $2 seconds have passed. $1 links, $3 the longest validity in seconds,
--- $4 rows at most. Reads the partitions of the two days in which that happens. Index: none; once an hour.
+-- $4 rows at most. One event for each job whose last part this was; returns those jobs. Reads the partitions of the two days
+-- in which that happens. Locks: the rows of sent that it updates. Index: sent (job_id) for the other parts; once an hour.
 with late as (
     select s.ctid as place, s.tableoid as child
     from tocsin.sent s join tocsin.category c on c.name = s.category join tocsin.link l on l.name = s.link and l.receipts = 'all'
@@ -101,11 +102,29 @@ with late as (
       and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
       and s.enqueued_at + c.time_to_live < now() - make_interval(secs => $2::float8)
     limit $4::int
+), given_up as (
+    update tocsin.sent s set receipt_state = 20, receipt_at = now()
+    from late where s.ctid = late.place and s.tableoid = late.child and s.receipt_state is null
+      and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
+    returning s.job_id, s.part
+), part as (                                             -- this snapshot shows `sent` as it was before
+    select s.job_id, s.part, max(s.parts) as parts, max(s.app) as app, max(s.client_ref) as client_ref, max(s.category) as category,
+           max(coalesce(s.receipt_state, 10)) as rank_before,
+           max(case when g.part is not null then greatest(s.receipt_state, 20) else coalesce(s.receipt_state, 10) end) as rank
+    from (select distinct job_id from given_up) j
+    join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
+    left join (select distinct job_id, part from given_up) g on g.job_id = s.job_id and g.part = s.part
+    group by s.job_id, s.part
+), job as (                                              -- unknown is the worst that a part can end in
+    select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category
+    from part group by job_id
+    having count(*) = max(parts) and min(rank) > 10 and min(rank_before) = 10
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), j.app, 'job.unknown', j.job_id::text, j.client_ref, j.category
+    from (select tocsin.event_seq(count(*)) as base from job having count(*) > 0) b, job j
 )
-update tocsin.sent s set receipt_state = 20, receipt_at = now()
-from late where s.ctid = late.place and s.tableoid = late.child and s.receipt_state is null
-  and s.submitted_at > now() - make_interval(secs => $2::float8 + $3::float8 + 172800)
-returning s.job_id, s.category;
+select job_id, category from job;
 
 -- name: depth
 -- Waiting jobs a lane of link $1: count up to 10,000 and the age of the oldest, in seconds. Index: ready's primary key.

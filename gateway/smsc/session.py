@@ -8,6 +8,7 @@ status and the session goes on; a length that is impossible ends it (`is_over`),
       +--refused-----+--broken stream-+
 
 Binds, enquire_link and unbind are answered here. A submit_sm is given to the owner, who answers it when he likes.
+The owner may look at each frame first (`admit`), which is how a simulator stays silent.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Session:
     """One connection, from accept to close."""
 
     __slots__ = (
+        "_admit",
         "_authenticate",
         "_deliveries",
         "_outgoing",
@@ -64,21 +66,32 @@ class Session:
         "_system_id",
         "deliver_window",
         "is_over",
+        "is_unbinding",
         "kind",
         "system_id",
     )
 
-    def __init__(self, *, system_id: str, authenticate: Callable[[str, str], int], deliver_window: int) -> None:
+    def __init__(
+        self,
+        *,
+        system_id: str,
+        authenticate: Callable[[str, str], int],
+        deliver_window: int,
+        admit: Callable[[bytes], bool] | None = None,
+    ) -> None:
         """Make a session that waits for a bind.
 
         `system_id` is the SMSC's own. `authenticate` gives the command_status for a system_id and password.
+        `admit` sees each frame before it is acted on, and says whether it is.
         """
         self.kind: CommandId | None = None  # None: not bound
         self.system_id = ""  # of the ESME, once bound
         self.deliver_window = deliver_window  # deliver_sm that may be unanswered at once
         self.is_over = False
+        self.is_unbinding = False  # our unbind is unanswered: nothing else is said any more
         self._system_id = system_id
         self._authenticate = authenticate
+        self._admit = admit
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
         self._deliveries: dict[int, Delivery] = {}  # sequence_number -> unanswered, oldest first
@@ -90,9 +103,14 @@ class Session:
         return self.kind in {CommandId.BIND_TRANSMITTER, CommandId.BIND_TRANSCEIVER}
 
     @property
+    def receives(self) -> bool:
+        """Say whether deliver_sm may go."""
+        return self.kind in {CommandId.BIND_RECEIVER, CommandId.BIND_TRANSCEIVER}
+
+    @property
     def room(self) -> int:
         """Deliveries that may go now."""
-        if self.is_over or self.kind not in {CommandId.BIND_RECEIVER, CommandId.BIND_TRANSCEIVER}:
+        if self.is_over or self.is_unbinding or not self.receives:
             return 0
         return self.deliver_window - len(self._deliveries)
 
@@ -104,12 +122,13 @@ class Session:
         self._reader.feed(octets)
         try:
             for frame in self._reader:
-                try:
-                    pdu = codec.decode(frame)
-                except MalformedBody as error:
-                    self._refuse(error.header.command_id, error.header.sequence_number, error.status)
-                else:
-                    self._read(pdu, events)
+                if self._admit is None or self._admit(frame):
+                    try:
+                        pdu = codec.decode(frame)
+                    except MalformedBody as error:
+                        self._refuse(error.header.command_id, error.header.sequence_number, error.status)
+                    else:
+                        self._read(pdu, events)
                 if self.is_over:
                     break
         except BrokenStream:
@@ -122,12 +141,28 @@ class Session:
         body = b"" if command_status else message_id.encode("ascii") + b"\0"
         self._send(CommandId.SUBMIT_SM_RESP, command_status, sequence_number, body)
 
+    def repeat(self) -> None:
+        """Put the PDU out once more that was put out last."""
+        self._outgoing.append(self._outgoing[-1])
+
+    def nack(self, sequence_number: int, command_status: int) -> None:
+        """Put generic_nack out, in the place of an answer."""
+        self._send(CommandId.GENERIC_NACK, command_status, sequence_number)
+
+    def enquire(self) -> None:
+        """Put enquire_link out; whether it is answered is not looked at."""
+        self._count()
+        self._send(CommandId.ENQUIRE_LINK, OK, self._sequence)
+
+    def unbind(self) -> None:
+        """Put unbind out; its answer ends the session."""
+        self._count()
+        self._send(CommandId.UNBIND, OK, self._sequence)
+        self.is_unbinding = True
+
     def deliver(self, delivery: Delivery) -> None:
         """Put deliver_sm out. The caller has seen that there is `room`."""
-        while True:
-            self._sequence = 1 if self._sequence == LAST_SEQUENCE else self._sequence + 1
-            if self._sequence not in self._deliveries:
-                break
+        self._count()
         self._deliveries[self._sequence] = delivery
         self._outgoing.append(
             codec.encode(Pdu(CommandId.DELIVER_SM, OK, self._sequence, delivery.fields, delivery.tlvs))
@@ -142,15 +177,20 @@ class Session:
 
     def take_outgoing(self) -> bytes:
         """Give what is to be written, once."""
-        octets = b"".join(self._outgoing)
-        self._outgoing.clear()
-        return octets
+        return b"".join(self.take_frames())
+
+    def take_frames(self) -> list[bytes]:
+        """Give what is to be written, once, a PDU each."""
+        frames, self._outgoing = self._outgoing, []
+        return frames
 
     # What came
 
     def _read(self, pdu: AnyPdu, events: list[Event]) -> None:
         number = pdu.sequence_number
         if pdu.command_id == CommandId.SUBMIT_SM and isinstance(pdu, Pdu):
+            if self.is_unbinding:
+                return
             if self.submits:
                 events.append(Asked(pdu))
             else:
@@ -165,6 +205,8 @@ class Session:
             self._send(CommandId.ENQUIRE_LINK_RESP, OK, number)
         elif pdu.command_id == CommandId.UNBIND:
             self._send(CommandId.UNBIND_RESP, OK, number)
+            self.is_over = True
+        elif pdu.command_id == CommandId.UNBIND_RESP and self.is_unbinding:
             self.is_over = True
         elif not pdu.command_id & RESPONSE_BIT:
             self._send(CommandId.GENERIC_NACK, INVALID_COMMAND_ID, number)
@@ -197,6 +239,13 @@ class Session:
         is_ours = command_id in ANSWERED_AS_THEMSELVES
         answer = command_id | RESPONSE_BIT if is_ours else CommandId.GENERIC_NACK
         self._send(answer, command_status, sequence_number)
+
+    def _count(self) -> None:
+        """Go to the next sequence_number of ours that is not in use."""
+        while True:
+            self._sequence = 1 if self._sequence == LAST_SEQUENCE else self._sequence + 1
+            if self._sequence not in self._deliveries:
+                break
 
     def _send(self, command_id: int, command_status: int, sequence_number: int, body: bytes = b"") -> None:
         self._outgoing.append(codec.header(command_id, command_status, sequence_number, len(body)) + body)

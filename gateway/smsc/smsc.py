@@ -6,6 +6,8 @@ with success is sent again later, unless the ESME said that it can never take it
 
 What waits is bounded: above `held_limit` messages, submit_sm is answered with ESME_RMSGQFUL. A peer that does not
 read is not read from either.
+
+A plan (``faults.py``) makes it misbehave; without one nothing is asked and nothing goes wrong.
 """
 
 from __future__ import annotations
@@ -15,17 +17,33 @@ import random
 import secrets
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
-from gateway.smsc.deliveries import DELIVERED, Delivery, is_wanted, receipt, text_message
-from gateway.smsc.session import Acknowledged, Asked, Event, Session
+from gateway.smsc import traffic
+from gateway.smsc.connection import Connection
+from gateway.smsc.deliveries import (
+    DELIVERED,
+    ENROUTE,
+    INTERMEDIATE,
+    RECEIPT,
+    Delivery,
+    is_wanted,
+    receipt,
+    text_message,
+)
+from gateway.smsc.faults import PLAIN, Treatment
+from gateway.smsc.ids import MessageIds
+from gateway.smsc.session import Acknowledged, Asked, Event
+from gateway.smsc.settings import SmscSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from gateway.pdu import Pdu
+    from gateway.smsc.faults import Plan
+    from gateway.smsc.pdulog import PduLog
 
 LOOPBACK: Final = "127.0.0.1"  # passwords and texts cross this wire in the clear: it stays on this host
 OK: Final = 0x00
@@ -34,21 +52,6 @@ INVALID_PASSWORD: Final = 0x0E
 INVALID_SYSTEM_ID: Final = 0x0F
 QUEUE_FULL: Final = 0x14
 NEVER: Final = frozenset({0x03, 0x65, 0x66})  # answers to deliver_sm after which it is not sent again
-
-
-@dataclass(frozen=True, slots=True)
-class SmscSettings:
-    """How the simulator behaves."""
-
-    port: int = 0  # 0: any free one
-    system_id: str = "simulator"
-    accounts: Mapping[str, str] | None = field(default=None, repr=False)  # system_id -> password; None: everybody's
-    latency_s: float = 0.0  # from submit_sm to its answer
-    receipt_delay_s: tuple[float, float] = (0.0, 0.0)  # from the answer to the receipt: evenly between these
-    deliver_window: int = 10  # deliver_sm unanswered at once, per session
-    redelivery_s: float = 1.0  # until a deliver_sm that was refused for now is sent again
-    held_limit: int = 100_000  # messages whose answer, receipt or delivery is still due
-    log_limit: int = 100_000  # submit_sm that the log keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Submitted:
     command_status: int  # of the answer
     message_id: str  # "" where it was refused
     pdu: Pdu
+    receipt_id: str = ""  # what its receipt calls it
+    treatment: Treatment = PLAIN  # what the plan has decided
 
 
 class Smsc:
@@ -72,12 +77,18 @@ class Smsc:
         *,
         outcome: Callable[[Submitted], int] = lambda _: DELIVERED,
         chance: random.Random | None = None,
+        plan: Plan | None = None,
+        pdu_log: PduLog | None = None,
+        messages: Iterable[traffic.Scheduled] = (),
     ) -> None:
         """Make a simulator that does nothing until `start`.
 
-        `outcome` gives the final message_state of an accepted message; `chance` draws the delays of receipts.
+        `outcome` gives the final message_state of an accepted message; `chance` draws the delays and the first
+        message id; `plan` says what goes wrong, `pdu_log` is told every PDU, and `messages` are sent by themselves.
         """
         self.settings = SmscSettings() if settings is None else settings
+        self.plan = plan
+        self.pdu_log = pdu_log
         self.log: deque[Submitted] = deque(maxlen=self.settings.log_limit)
         self.submitted = 0  # submit_sm read, refused ones included
         self.delivered = 0  # deliver_sm that were answered with success
@@ -86,14 +97,18 @@ class Smsc:
         self.port = self.settings.port
         self._outcome = outcome
         self._chance = random.Random() if chance is None else chance  # noqa: S311  # no secret
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._opened = 0
         self._waiting: dict[str, deque[Delivery]] = {}  # system_id -> deliveries for which no session had room
-        self._start_id = secrets.token_hex(3)  # no message_id comes twice, not even after a restart
-        self._accepted = 0
+        start = secrets.randbits(64) if chance is None else chance.getrandbits(64)  # a restart gives other ids
+        self._ids = MessageIds(self.settings.message_ids, self.settings.receipt_message_ids, start=start)
         self._references = 0
         self._server: asyncio.Server | None = None
+        self._is_stopping = False
         self._changed = asyncio.Event()
+        self._started_at = 0.0
+        self._messages = tuple(messages)
+        self._traffic: list[asyncio.Task[None]] = []
 
     # ------------------------------------------------------------------ for whoever runs it
 
@@ -105,18 +120,31 @@ class Smsc:
 
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), LOOPBACK, self.settings.port)
+        self._is_stopping = False
+        self._server = await loop.create_server(lambda: Connection(self), LOOPBACK, self.settings.port)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._started_at = time.monotonic()
+        if self.plan is not None:
+            self._traffic += [asyncio.create_task(traffic.flood(self, one)) for one in self.plan if one.is_flood]
+        self._traffic += [asyncio.create_task(traffic.schedule(self, message)) for message in self._messages]
 
     async def stop(self) -> None:
         """End all connections."""
         if self._server is None:
             return
+        self._is_stopping = True
         self._server.close()
         self._server = None
+        for task in self._traffic:
+            task.cancel()
+        ended = await asyncio.gather(*self._traffic, return_exceptions=True)
+        self._traffic.clear()
         for connection in self._connections:
             connection.abort()
         await self.until(lambda: not self._connections)
+        for failure in ended:
+            if isinstance(failure, Exception):  # a cancelled task is none
+                raise failure
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -132,6 +160,20 @@ class Smsc:
         """Sessions that are bound."""
         return sum(connection.session.kind is not None for connection in self._connections)
 
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it listens."""
+        return time.monotonic() - self._started_at
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Connections that are open, oldest first."""
+        return sorted(self._connections, key=lambda one: one.number)
+
+    def receivers(self) -> list[str]:
+        """Accounts with a session that receives, in alphabetical order."""
+        return sorted({one.session.system_id for one in self._connections if one.session.receives})
+
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something holds that a PDU or a connection brings about."""
         while not condition():
@@ -141,21 +183,27 @@ class Smsc:
     def send(self, source: str, destination: str, text: str, *, system_id: str) -> None:
         """Send a mobile-originated message to an account, from a number to one of its senders."""
         self._references += 1
-        parts = text_message(source, destination, text, reference=self._references)
-        self.held += len(parts)
-        self._queue(system_id).extend(parts)
+        self.push(text_message(source, destination, text, reference=self._references), system_id=system_id)
+
+    def push(self, deliveries: Iterable[Delivery], *, system_id: str) -> None:
+        """Send deliveries to an account, in this order; they wait where no session of it receives."""
+        for delivery in deliveries:
+            self.held += 1
+            self._queue(system_id).append(delivery)
         self._pump(system_id)
 
     # ------------------------------------------------------------------ for its connections
 
-    def opened(self, connection: _Connection) -> int:
-        """Take a connection in and give its number."""
+    def opened(self, connection: Connection) -> int:
+        """Take a connection in and give its number; one that was accepted in the last moment ends with the others."""
         self._connections.add(connection)
         self._opened += 1
         self._changed.set()
+        if self._is_stopping:
+            connection.abort()
         return self._opened
 
-    def closed(self, connection: _Connection, unanswered: list[Delivery]) -> None:
+    def closed(self, connection: Connection, unanswered: list[Delivery]) -> None:
         """Let a connection go; what it had not acknowledged goes to another one, or waits."""
         self._connections.discard(connection)
         if unanswered:
@@ -173,7 +221,7 @@ class Smsc:
         same = secrets.compare_digest(accounts[system_id].encode(), password.encode())
         return OK if same else INVALID_PASSWORD
 
-    def take(self, connection: _Connection, events: list[Event], now: float) -> None:
+    def take(self, connection: Connection, events: list[Event], now: float) -> None:
         """Do what the peer asks for; its octets were read at `now`."""
         for event in events:
             if isinstance(event, Asked):
@@ -186,46 +234,96 @@ class Smsc:
 
     # ------------------------------------------------------------------ inside
 
-    def _submit(self, connection: _Connection, pdu: Pdu, now: float) -> None:
-        command_status = OK
-        if not pdu.text("destination_addr"):
-            command_status = INVALID_DESTINATION
+    def _submit(self, connection: Connection, pdu: Pdu, now: float) -> None:
+        destination = pdu.text("destination_addr")
+        treatment = PLAIN
+        if not destination:
+            treatment = Treatment(INVALID_DESTINATION)
         elif self.held >= self.settings.held_limit:
-            command_status = QUEUE_FULL
-        message_id = ""
-        if command_status == OK:
+            treatment = Treatment(QUEUE_FULL)
+        elif self.plan is not None:
+            treatment = self.plan.treatment(destination, now - self._started_at)
+        message_id = receipt_id = ""
+        if treatment.is_taken and not treatment.command_status:
             self.held += 1
-            self._accepted += 1
-            message_id = f"{self._start_id}-{self._accepted:08d}"
-        submitted = Submitted(now, connection.number, connection.session.system_id, command_status, message_id, pdu)
+            message_id, receipt_id = self._ids.next()
+        system_id = connection.session.system_id
+        submitted = Submitted(
+            now, connection.number, system_id, treatment.command_status, message_id, pdu, receipt_id, treatment
+        )
         self.log.append(submitted)
         self.submitted += 1
-        if self.settings.latency_s and not command_status:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self.settings.latency_s, self._answer, connection, submitted)
+        if treatment.behaviour is not None or treatment.faults:
+            connection.note(pdu.sequence_number, behaviour=treatment.behaviour, faults=treatment.faults)
+        if treatment.unbinds:
+            connection.unbind()
+        if not treatment.is_taken:
+            return
+        delay_s = treatment.delay_s
+        if self.settings.latency_s and not treatment.command_status:
+            delay_s += self._drawn(self.settings.latency_s)
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._answer, connection, submitted)
         else:
             self._answer(connection, submitted)
 
-    def _answer(self, connection: _Connection, submitted: Submitted) -> None:
+    def _answer(self, connection: Connection, submitted: Submitted) -> None:
         """Answer, where the session is still there; what was accepted stays accepted without it."""
-        connection.answer(submitted)
-        if submitted.command_status:
-            return
-        state = self._outcome(submitted)
-        if is_wanted(submitted.pdu.number("registered_delivery"), state):
-            delay_s = self._chance.uniform(*self.settings.receipt_delay_s)
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, self._send_receipt, submitted, state, datetime.now(UTC))
-        else:
+        treatment, is_accepted = submitted.treatment, not submitted.command_status
+        is_first = self.settings.receipt_first
+        if is_accepted and is_first:
+            self._send_receipts(submitted)
+        if treatment.is_answered and treatment.reorder is not None:
+            connection.answer_in_reverse(submitted, *treatment.reorder)
+        elif treatment.is_answered:
+            connection.answer(submitted)
+        if is_accepted and not is_first:
+            self._send_receipts(submitted)
+
+    def _drawn(self, span: float | tuple[float, float]) -> float:
+        return self._chance.uniform(*span) if isinstance(span, tuple) else span
+
+    def _send_receipts(self, submitted: Submitted) -> None:
+        """Send what was asked for, and let the message go where that is nothing."""
+        state = submitted.treatment.message_state
+        if state is None:
+            state = self._outcome(submitted)
+        if not (submitted.treatment.has_receipt and is_wanted(submitted.pdu.number("registered_delivery"), state)):
             self.held -= 1
             self._changed.set()
+            return
+        now = datetime.now(UTC)
+        if self.settings.intermediate != "none":
+            self.held += 1
+            self._send_receipt(submitted, ENROUTE, now)
+        delay_s = 0.0 if self.settings.receipt_first else self._drawn(self.settings.receipt_delay_s)
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._send_receipt, submitted, state, now)
+        else:
+            self._send_receipt(submitted, state, now)
 
     def _send_receipt(self, submitted: Submitted, state: int, submitted_on: datetime) -> None:
-        made = receipt(submitted.pdu, submitted.message_id, state, submitted_on, datetime.now(UTC))
-        self._queue(submitted.system_id).append(made)
+        settings = self.settings
+        esm_class = None
+        if state == ENROUTE:
+            esm_class = INTERMEDIATE if settings.intermediate == "notification" else RECEIPT
+        made = receipt(
+            submitted.pdu,
+            submitted.receipt_id,
+            state,
+            submitted_on,
+            datetime.now(UTC),
+            error=0 if state in {DELIVERED, ENROUTE} or not settings.receipt_error else settings.receipt_error,
+            dialect=settings.receipts,
+            esm_class=esm_class,
+        )
+        copies = 1 if state == ENROUTE else settings.receipt_copies
+        self.held += copies - 1
+        for _ in range(copies):
+            self._queue(submitted.system_id).append(made)
         self._pump(submitted.system_id)
 
-    def _acknowledged(self, connection: _Connection, event: Acknowledged) -> None:
+    def _acknowledged(self, connection: Connection, event: Acknowledged) -> None:
         if event.command_status and event.command_status not in NEVER:
             loop = asyncio.get_running_loop()
             system_id = connection.session.system_id
@@ -254,82 +352,3 @@ class Smsc:
                 return
             freest.deliver(waiting.popleft())
         self._waiting.pop(system_id, None)
-
-
-class _Connection(asyncio.Protocol):
-    """One accepted socket: octets to its session and back, one write for all that a turn of the loop brings."""
-
-    def __init__(self, smsc: Smsc) -> None:
-        settings = smsc.settings
-        self.session = Session(
-            system_id=settings.system_id, authenticate=smsc.authenticate, deliver_window=settings.deliver_window
-        )
-        self.number = 0
-        self._smsc = smsc
-        self._transport: asyncio.Transport
-        self._is_blocked = False  # the peer does not read
-        self._flush_is_due = False
-
-    @property
-    def room(self) -> int:
-        """Deliveries that may go now."""
-        return 0 if self._is_blocked else self.session.room
-
-    def answer(self, submitted: Submitted) -> None:
-        """Answer a submit_sm, unless the session has ended."""
-        if not self.session.is_over:
-            self.session.answer(submitted.pdu.sequence_number, submitted.command_status, submitted.message_id)
-            self._flush_soon()
-
-    def deliver(self, delivery: Delivery) -> None:
-        """Send a deliver_sm; there is room for it."""
-        self.session.deliver(delivery)
-        self._flush_soon()
-
-    def abort(self) -> None:
-        """End the connection without a word."""
-        self._transport.abort()
-
-    # Calls of the event loop
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.number = self._smsc.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Take what was read."""
-        now = time.monotonic()
-        self._smsc.take(self, self.session.receive(data), now)
-        self._flush_soon()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's name
-        """End."""
-        self._smsc.closed(self, self.session.end())
-
-    def pause_writing(self) -> None:
-        """Stop to read until the peer reads: what it asks for would pile up as answers."""
-        self._is_blocked = True
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        self._is_blocked = False
-        self._transport.resume_reading()
-        self._smsc.take(self, [], time.monotonic())
-
-    def _flush_soon(self) -> None:
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_is_due = False
-        if self._transport.is_closing():
-            return
-        octets = self.session.take_outgoing()
-        if octets:
-            self._transport.write(octets)
-        if self.session.is_over:
-            self._transport.close()

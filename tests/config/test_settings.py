@@ -509,6 +509,44 @@ class TestPlaces:
         assert folder.load('[daemon]\nstate_dir = "x"').daemon.state_dir == folder.path / "x"
         assert folder.load('[daemon]\nstate_dir = "/x"').daemon.state_dir == Path("/x")
 
+    def test_a_credentials_directory_that_cannot_be_searched_is_named(self, folder, tmp_path):
+        """One line, where somebody's sandbox went wrong: here by a name that no file can have."""
+        text = f'[database]\nurl = "postgresql://a@h/d"\npassword_file = "{"x" * 300}"'
+        problem = folder.problem(text, CREDENTIALS_DIRECTORY=str(tmp_path))
+
+        assert problem.endswith(f"[database]: password_file: {tmp_path} cannot be searched: File name too long")
+
+    def test_a_database_password_may_stand_in_a_file(self, folder, tmp_path):
+        """A secret that systemd hands over need not be written into the URL."""
+        (tmp_path / "database").write_text("p@ss/:% 7\n")
+        text = (
+            '[database]\nurl = "postgresql://tocsin@db.example.net:5433/t?sslmode=require"\npassword_file = "database"'
+        )
+        database = folder.load(text).database
+
+        assert database.url == "postgresql://tocsin:p%40ss%2F%3A%25%207@db.example.net:5433/t?sslmode=require"
+        assert "p%40" not in repr(database)
+        (tmp_path / "credentials").mkdir()
+        (tmp_path / "credentials" / "database").write_text("other")
+        credentials = str(tmp_path / "credentials")
+        url = folder.load(text, TOCSIN_DATABASE_URL="postgres://x@/d?host=/run", CREDENTIALS_DIRECTORY=credentials)
+        assert url.database.url == "postgres://x:other@/d?host=/run"
+
+    @pytest.mark.parametrize(
+        ("url", "file", "problem"),
+        [
+            ("postgresql://a:b@h/d", "s", "url: must name a user and no password, as password_file is set"),
+            ("postgresql://h/d", "s", "url: must name a user and no password, as password_file is set"),
+            ("postgresql://a@h/d", "", "is empty"),
+        ],
+    )
+    def test_a_database_password_that_cannot_be_placed_is_named(self, folder, tmp_path, url, file, problem):
+        """Two passwords, or one for nobody."""
+        (tmp_path / "database").write_text(file)
+        text = f'[database]\nurl = "{url}"\npassword_file = "database"'
+
+        assert folder.problem(text).endswith(problem)
+
     def test_an_embedded_database_lies_beside_the_file(self, folder, tmp_path):
         """Also when the environment names it."""
         inside = folder.load('[database]\nurl = "embedded:./var/postgres"').database

@@ -101,7 +101,7 @@ def test_the_annotated_file_loads_as_it_is_and_with_every_key(tmp_path):
     """Each default and each example is allowed where it stands."""
     everything = re.sub(r"^#(?:: )?(?=[a-z_]+ = )", "", ANNOTATED, flags=re.MULTILINE)
     everything = re.sub(r"^(host|password_file) = .*$", "", everything, flags=re.MULTILINE)
-    for name in ("carrier-a", "carrier-a-ca.pem", "clinic.pem", "clinic-key.pem"):
+    for name in ("carrier-a", "database", "carrier-a-ca.pem", "clinic.pem", "clinic-key.pem"):
         (tmp_path / name).write_text("secret")
     (tmp_path / "as_it_is.toml").write_text(ANNOTATED, encoding="utf-8")
     (tmp_path / "everything.toml").write_text(everything, encoding="utf-8")
@@ -134,3 +134,12 @@ def test_the_minimal_file_loads(tmp_path):
 
     assert [link.name for link in settings.links] == ["carrier-a"]
     assert settings.warnings == ()
+
+
+def test_the_quickstart_file_loads_and_stays_on_this_machine():
+    """The tutorial copies it: no carrier, no server, no warning."""
+    settings = load(FOLDER / "quickstart.toml", {})
+
+    assert settings.warnings == ()
+    assert [link.hosts for link in settings.links] == [("127.0.0.1",)]
+    assert settings.database.embedded_directory == FOLDER / "var" / "postgres"

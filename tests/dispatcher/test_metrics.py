@@ -108,6 +108,14 @@ def test_prepared_counters_stand_at_zero(registry, metrics):
     assert registry.get_sample_value("tocsin_fenced_total", {"link": "carrier-a"}) == 0
 
 
+def test_the_first_emergency_after_a_start_has_a_rate(registry, metrics):
+    """They are few: the objective must not miss one because its series was not there before."""
+    metrics.prepare(["carrier-a"], ["emergency", "staff"])
+    of_emergencies = {"category": "emergency", "link": "carrier-a"}
+    assert registry.get_sample_value("tocsin_enqueue_to_submit_seconds_count", of_emergencies) == 0
+    assert registry.get_sample_value("tocsin_enqueue_to_submit_seconds_bucket", of_emergencies | {"le": "1.0"}) == 0
+
+
 def test_a_cleared_queue_is_absent_until_it_is_read_again(registry, metrics):
     """Only one instance reads the lanes; an old value would be added to the new reader's."""
     metrics.set_queue(3, 10, 4.0)

@@ -40,6 +40,7 @@ async def test_a_receipt_makes_its_job_delivered_and_is_then_answered(tmp_path, 
         assert (row["receipt_state"], row["receipt_error"]) == (40, "000")
         assert row["receipt_at"] is not None
         assert await one.app.events(number) == ["job.delivered"]
+        assert await one.app.value("select reason from tocsin.event_log") is None, "000 is no reason"
         assert one.counter("tocsin_receipts_total", link=LINK, state="delivered") == 1
 
 

@@ -226,6 +226,32 @@ async def test_a_receipt_that_never_came_makes_the_job_unknown(tmp_path, queue_u
 
         assert [await one.app.state(n) for n in (number, young)] == ["unknown", "submitted"]
         assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 1
+        assert [await one.app.events(n) for n in (number, young)] == [["job.unknown"], []]
+
+
+@pytest.mark.parametrize("known", [None, 20, 30, 40])
+async def test_a_job_is_unknown_once_its_last_part_is_given_up(tmp_path, queue_url, known):
+    """One event and one count a job, whatever its other part ended in, and none while a part is still awaited."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await one.sent(["m1", "m2"])
+        await one.app.fetch("select tocsin.make_partitions(1)")
+        await one.app.connection.execute(PARTITIONS_OF_OLD)
+        old = "submitted_at = now() - interval '75 hours', enqueued_at = now() - interval '75 hours'"
+        await one.app.connection.execute(f"update tocsin.sent set {old} where part = 1")
+        await chores.run()
+        assert await one.app.events(number) == []
+        await one.app.connection.execute(
+            f"update tocsin.sent set {old}, receipt_state = {known or 'null'} where part = 2"
+        )
+        await one.app.connection.execute("update tocsin.sent set receipt_state = null where part = 1")
+
+        await chores.run()
+        await chores.run()
+
+        assert await one.app.state(number) == "unknown"
+        assert await one.app.events(number) == ["job.unknown"]
+        assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 1
 
 
 PARTITIONS_OF_OLD = """
@@ -257,6 +283,27 @@ async def test_a_journal_whose_claim_was_never_seen_is_dropped_and_others_are_no
         assert await one.app.value("select array_agg(ids[1]) from tocsin.claim") == [held]
         await one.claimer.probe(one.claiming, whole=True)
         assert [job.id for job in await one.claim()] == [lost]
+
+
+class Taking:
+    """A connection; with each statement another link is taken."""
+
+    def __init__(self, one: Instance) -> None:
+        self._one = one
+
+    async def fetch(self, name: str, *arguments: object) -> object:
+        self._one.epochs[f"other-{len(self._one.epochs)}"] = 1
+        return await self._one.claiming.fetch(name, *arguments)
+
+
+async def test_a_link_that_is_taken_while_others_are_measured_disturbs_nothing(tmp_path, queue_url):
+    """A daemon of several links takes them one by one, and would end at its start."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.app.enqueue()
+
+        await Chores(one).upkeep._measure(Taking(one))
+
+        assert one.counter("tocsin_queue_jobs", lane="3") == 1
 
 
 async def test_what_waits_is_measured_by_lane_and_what_is_in_doubt_by_link(tmp_path, queue_url):

@@ -526,6 +526,22 @@ class TestSmsc:
                     await client.next()
             assert connection._transport.is_reading()
 
+    async def test_who_is_accepted_in_the_last_moment_is_ended_too(self):
+        """The loop may have accepted a connection before the stop and tell of it after: nobody would end it."""
+
+        class Late:
+            is_aborted = False
+
+            def abort(self):
+                self.is_aborted = True
+
+        late = Late()
+        async with Smsc() as smsc:
+            await smsc.stop()
+            smsc.opened(late)
+
+        assert late.is_aborted
+
     async def test_no_message_id_comes_twice_after_a_restart(self):
         """A receipt of yesterday must not find a message of today."""
         ids = set()

@@ -76,9 +76,8 @@ def write_file(
         usual = {"name": name, "host": "127.0.0.1", "system_id": "clinic", "password": "secret"}
         quick = {"rebind_delay_s": 0.05, "throughput_per_s": 1000}
         tables.append(_table("[[link]]", usual | quick | its))
-    tables.append(
-        _table("[[sender]]", {"address": "Northside", "categories": [*CATEGORIES, *(c["name"] for c in categories)]})
-    )
+    allowed = list(dict.fromkeys([*CATEGORIES, *(str(category["name"]) for category in categories)]))
+    tables.append(_table("[[sender]]", {"address": "Northside", "categories": allowed}))
     for prefix, names in (routes or {"": list(links)}).items():
         tables.append(_table("[[route]]", {"prefix": prefix, "links": names}))
     tables += [_table("[[category]]", category) for category in categories]
@@ -368,6 +367,11 @@ class Child:
     def resume(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def reload(self) -> None:
+        """SIGHUP: read the file again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def terminate(self) -> None:
         """SIGTERM: drain."""

@@ -151,3 +151,14 @@ async def test_an_app_reads_the_events_of_its_own_jobs(shared_url):
         ]
         await visible(root)
         assert len(await root.fetch("select subject from tocsin.event")) == 2
+
+
+async def test_every_app_learns_of_a_reply(shared_url):
+    """It belongs to no job and so to no app, as the inbox does; whose patient it is, the app knows."""
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
+        await root.execute("select tocsin.tell('', 'inbound.received', 7, null, null, null)")
+        await root.execute("select tocsin.tell('', 'job.delivered', 8, null, null, null)")
+        await visible(app)
+        assert [tuple(event) for event in await app.fetch("select type, subject from tocsin.event")] == [
+            ("inbound.received", "7")
+        ]
