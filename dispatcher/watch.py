@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
@@ -21,6 +20,7 @@ from dispatcher.log import failure
 from dispatcher.look import LANES, link_of, look
 from dispatcher.status import STALE_AFTER_S, LaneStatus, LinkStatus, Status, emergencies
 from dispatcher.store import PINNED, connect
+from dispatcher.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,6 @@ class Watch:
         self._clock = clock
         self._started_at = clock()
         self._started = datetime.now(UTC)
-        self._version = version("tocsin")
         self._looked_at = float("-inf")
         self._looked = asyncio.Event()
         self._read = asyncio.Event()
@@ -166,7 +165,7 @@ class Watch:
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             source="daemon",
             instance=self._settings.daemon.instance,
-            version=self._version,
+            version=VERSION,
             started_at=self._started.isoformat(timespec="milliseconds"),
             up_for_s=round(now - self._started_at, 1),
             ready=facts.ready,

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -29,6 +28,7 @@ from dispatcher.commands.terminal import (
 )
 from dispatcher.look import look, status_of
 from dispatcher.status import from_json
+from dispatcher.version import VERSION
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -164,4 +164,4 @@ def _ask(settings: Settings) -> Status | str:
 
 async def _read_database(settings: Settings) -> Status:
     async with connected(settings) as connection:
-        return status_of(settings, await look(connection), version("tocsin"))
+        return status_of(settings, await look(connection), VERSION)
