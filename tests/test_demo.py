@@ -295,7 +295,11 @@ async def test_the_daemons_metrics_are_read_as_prometheus_spells_them():
     """Its own listener, over a socket."""
     registry = new_registry()
     DispatcherMetrics(registry).prepare(["carrier-a"], [])
-    listener = HttpListener(HttpSettings(port=0), registry, lambda: Readiness(ready=True))
+
+    async def unasked():
+        raise AssertionError("only /metrics is read")
+
+    listener = HttpListener(HttpSettings(port=0), registry, lambda: Readiness(ready=True), unasked)
     await listener.start()
     try:
         samples = await metrics(listener.port)
