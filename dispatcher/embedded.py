@@ -223,7 +223,7 @@ def _initialize(directory: Path, binaries: Path, account: Account | None, *, dur
         arguments += ["--no-sync"]
     done = run([binaries / "initdb", *arguments], account)
     if done.returncode != 0:
-        raise EmbeddedError(f"{directory}: no cluster can be made: {_last_line(done.stderr)}")
+        raise EmbeddedError(f"{directory}: no cluster can be made: {_cause(done.stderr)}")
     fresh.rename(directory / "data")
 
 
@@ -359,3 +359,9 @@ def _major(binaries: Path) -> int:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
+
+
+def _cause(text: str) -> str:
+    """The server's own error, which stands before what is said about cleaning up; else the last line."""
+    causes = re.findall(r"(?:FATAL|PANIC|error): +(.+)", text)
+    return causes[0].strip() if causes else _last_line(text)

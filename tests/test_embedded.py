@@ -331,3 +331,16 @@ def test_an_interrupt_of_the_user_does_not_reach_it(home):
     user.send_signal(signal.SIGTERM)
     user.communicate()
     assert runs(pid)
+
+
+def test_of_a_failed_initdb_the_cause_is_told_and_not_its_cleaning_up():
+    """A full disk, by that name."""
+    said = (
+        "creating configuration files ... ok\nrunning bootstrap script ... 2026-11-25 14:11:30.287 UTC [26362] FATAL:  could not"
+        ' write to file "pg_wal/xlogtemp.26362": No space left on device\nchild process exited with exit code 1\n'
+        'initdb: removing data directory "data"\n'
+    )
+
+    assert embedded._cause(said) == 'could not write to file "pg_wal/xlogtemp.26362": No space left on device'
+    assert embedded._cause("initdb: error: directory exists\ninitdb: hint: remove it\n") == "directory exists"
+    assert embedded._cause("killed\n") == "killed"

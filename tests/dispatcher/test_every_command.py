@@ -32,8 +32,9 @@ WITH_DATABASE = {
     "pause": ("category", "marketing"),
     "requeue": ("1", "--yes"),
     "resume": ("category", "marketing"),
+    "status": (),
 }
-WITHOUT = {"demo": (), "estimate": ("Hello",), "run": (), "smsc": (), "status": ()}  # each has its own rows below
+WITHOUT = {"demo": (), "estimate": ("Hello",), "run": (), "smsc": ()}  # rows below, and test_demo, test_smsc_command
 WITH_FILE = {**WITH_DATABASE, "run": (), "estimate": ("Hello",)}
 NOWHERE = "postgresql://somebody:hunter2@127.0.0.1:1/x"
 
@@ -72,7 +73,7 @@ def file_at(folder: Path, url: str = NOWHERE, text: str = FILE) -> Path:
 
 def test_every_command_is_tried():
     """A new one has to be put into the tables above."""
-    assert set(tocsin.list_commands(click.Context(tocsin))) <= {*WITH_DATABASE, *WITHOUT}
+    assert set(tocsin.list_commands(click.Context(tocsin))) == {*WITH_DATABASE, *WITHOUT}
 
 
 @pytest.mark.parametrize("name", WITH_DATABASE)
@@ -118,8 +119,6 @@ def test_a_file_that_is_wrong(tmp_path, name, text, words):
 @pytest.mark.parametrize("name", [*WITH_DATABASE, *WITHOUT])
 def test_a_wrong_flag(name):
     """2; nothing is done."""
-    if name not in tocsin.list_commands(click.Context(tocsin)):
-        pytest.skip(f"{name} is not there")
     ended = Ended(name, "--colour")
     assert ended.code == 2
     ended.says("--colour")
