@@ -135,15 +135,24 @@ def test_the_locked_packages_are_those_of_any_registry():
     assert "://" not in text
 
 
-async def test_sql(database_url):
+async def test_sql(database_url, tmp_path):
     """The statements of apps.md, typed by the app's own user."""
     async with owned_by("frontdesk", "sql/setup.sql", database_url) as url:
         await stored_reply(database_url)
 
-        printed = await run(
-            str(PSQL), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", str(EXAMPLES / "sql" / "app.sql"), url
-        )
+        psql = (str(PSQL), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1")
+        printed = await run(*psql, "-f", str(EXAMPLES / "sql" / "app.sql"), url)
+        text = (EXAMPLES / "sql" / "app.sql").read_text(encoding="utf-8")
+        again = tmp_path / "read.sql"
+        again.write_text(text.partition("-- [read\n")[2].partition("-- read]")[0], encoding="utf-8")
 
+        async def read() -> bool:
+            """Read on by the cursor: what others have open on this server delays an event."""
+            nonlocal printed
+            printed += await run(*psql, "-f", str(again), url)
+            return "job.cancelled" in printed
+
+        assert "job.cancelled" in printed or await until(read, 30)
         lines = printed.splitlines()
         for expected in (
             "1|duplicate",
