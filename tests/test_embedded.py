@@ -169,7 +169,9 @@ def test_a_killed_server_recovers(home):
     with start(home) as server:
         ask(server.dsn(), "create table survivor as select 7 as n")
         killed = server.pid
+        process = psutil.Process(killed)
         os.kill(killed, signal.SIGKILL)
+        process.wait(10)  # dying takes a moment, in which it still counts as running
 
         with start(home) as again:
             assert again.pid != killed

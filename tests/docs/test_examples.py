@@ -18,6 +18,7 @@ from tests.journey.running import Relay, until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 JDBC = "/usr/share/java/postgresql.jar"  # Debian's libpostgresql-jdbc-java
 PRINTED = """\
@@ -44,7 +45,12 @@ async def run(*command: str, **environment: str) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    printed, _ = await asyncio.wait_for(program.communicate(), 60)
+    try:
+        printed, _ = await asyncio.wait_for(program.communicate(), 60)
+    except TimeoutError:
+        program.kill()
+        await program.wait()
+        raise
     assert program.returncode == 0, printed.decode()
     return printed.decode()
 
@@ -110,12 +116,25 @@ async def test_java(database_url):
         assert await after(database_url) == AFTER
 
 
+async def install_pg(npm: str, folder: Path) -> None:
+    """Fetch the locked packages; a machine without a registry of npm's skips, CI must have one."""
+    try:
+        await run(
+            npm, "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts",
+            "--fetch-retries=1", "--fetch-timeout=10000", "--fetch-retry-maxtimeout=1000",
+        )  # fmt: skip
+    except (AssertionError, TimeoutError):
+        if "CI" in os.environ:
+            raise
+        pytest.skip("npm reaches no registry")
+
+
 async def test_node(database_url, tmp_path):
     """The package pg, as package-lock.json has it."""
     node, npm = tool("node"), tool("npm")
     for file in (EXAMPLES / "node").glob("*.*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    await run(npm, "ci", "--prefix", str(tmp_path), "--no-audit", "--no-fund", "--ignore-scripts")
+    await install_pg(npm, tmp_path)
     async with owned_by("frontdesk", "sql/setup.sql", database_url) as url:
         await stored_reply(database_url)
 
