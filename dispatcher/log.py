@@ -92,8 +92,9 @@ def failure(error: BaseException) -> dict[str, str]:
     """Give the fields that may be logged of an error: never a text that a database or an SMSC wrote.
 
     ``error`` is the type; ``sqlstate``, ``command_status`` and ``errno`` stand there when the error has
-    them; ``problem`` when the text is our own.
+    them; ``problem`` when the text is our own. Of a group it is the first error in it.
     """
+    error = _first(error)
     fields = {"error": type(error).__name__}
     sqlstate = getattr(error, "sqlstate", None)
     command_status = getattr(error, "command_status", None)
@@ -142,9 +143,16 @@ def _value(key: str, value: object) -> object:
 
 
 def place(error: BaseException) -> str:
-    """Say where it was raised, innermost call first, without the source lines."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    """Say where it was raised, innermost call first, without the source lines. Of a group: its first error."""
+    frames = traceback.extract_tb(_first(error).__traceback__)[-FRAMES:]
     return " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
+
+
+def _first(error: BaseException) -> BaseException:
+    """What a task group wraps."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Lines:

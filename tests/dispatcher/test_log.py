@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -203,3 +204,17 @@ def test_a_broken_stream_stops_nobody():
 def test_mask_keeps_the_last_two_digits():
     """Two digits let a person compare and tell nobody the number."""
     assert log.mask("+447700900123 and 123456") == "+***23 and 123456"
+
+
+async def test_of_a_group_the_first_error_is_told():
+    """A task group's own name says nothing about what broke."""
+
+    async def broken() -> None:
+        raise KeyError(TEXT)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(broken())
+
+    assert log.failure(caught.value) == {"error": "KeyError"}
+    assert log.place(caught.value).startswith("test_log.py:")
