@@ -494,6 +494,10 @@ class Daemon:
             taken = await reload(self._settings, self._url)
             if taken is not None:
                 self._settings, self._needs_restart = taken
+                for link in self._settings.links:
+                    self._links[link.name] = link
+                    if link.name in self._gateway:
+                        self._gateway[link.name].set_throughput(link.throughput_per_s)
                 longest_s = max(category.time_to_live_s for category in self._settings.categories)
                 self._upkeep.look_back(longest_s)
                 self._receipts.look_back(longest_s + self._settings.daemon.unknown_after_s)

@@ -1,8 +1,8 @@
 """SIGHUP: what of a changed file can be taken over while the daemon runs, and what has to wait for a restart.
 
-Senders, routes and categories are rows that apps and daemons read: they are applied at once. A link's settings, the
-database, the listener and the daemon's own deadlines are held by what runs: they are named, and stay as they are.
-Where links were added or removed, senders and routes wait too, since they name links.
+Senders, routes and categories are rows that apps and daemons read: they are applied at once, and so is a link's rate.
+Its other settings, the database, the listener and the daemon's own deadlines are held by what runs: they are named, and
+stay as they are. Where links were added or removed, senders and routes wait too, since they name links.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from dispatcher.store import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from config.settings import Settings
+    from config.settings import LinkSettings, Settings
 
 log = structlog.get_logger()
+
+LIVE = ("throughput_per_s",)  # of a link: taken over by the session that is bound
 
 
 async def reload(running: Settings, url: str) -> tuple[Settings, list[str]] | None:
@@ -53,7 +55,7 @@ def applicable(running: Settings, file: Settings) -> tuple[Settings, list[str]]:
         *_changed("[http]", running.http, file.http),
         *_links(running, file),
     ]
-    taken = replace(running, categories=file.categories)
+    taken = replace(running, categories=file.categories, links=tuple(_with_live(running, file)))
     if {link.name for link in running.links} == {link.name for link in file.links}:
         taken = replace(taken, senders=file.senders, routes=file.routes)
     else:
@@ -70,8 +72,16 @@ def applicable(running: Settings, file: Settings) -> tuple[Settings, list[str]]:
     return taken, waiting
 
 
+def _with_live(running: Settings, file: Settings) -> Iterator[LinkSettings]:
+    """Give the links that run, with what of the file needs no new bind."""
+    after = {link.name: link for link in file.links}
+    for link in running.links:
+        same = after.get(link.name, link)
+        yield replace(link, **{name: getattr(same, name) for name in LIVE})
+
+
 def _links(running: Settings, file: Settings) -> Iterator[str]:
-    before = {link.name: link for link in running.links}
+    before = {link.name: link for link in _with_live(running, file)}
     after = {link.name: link for link in file.links}
     for name in sorted(before.keys() | after.keys()):
         if name not in after:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
@@ -190,7 +191,8 @@ class Link:
         self._pump()
 
     def set_throughput(self, segments_per_s: int) -> None:
-        """Take a changed rate without a new bind."""
+        """Take a changed rate without a new bind. The waiting rooms keep the size of the first one."""
+        self.settings = replace(self.settings, throughput_per_s=segments_per_s)
         self._throttle.set_rate(segments_per_s)
         self._pump()
 

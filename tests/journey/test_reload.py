@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.smsc import Smsc
-from tests.journey.running import LINK, App, Child, Relay, app_of, until, write_file
+from tests.journey.running import LINK, App, Child, Relay, app_of, http_get, until, write_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,6 +88,25 @@ async def test_what_only_a_restart_applies_is_named_without_its_value(tmp_path, 
         assert waiting["settings"] == [f'[[link]] "{LINK}" password', f'[[link]] "{LINK}" window_size']
         assert "hidden-7" not in world.child.output
         assert await world.app.value(TIME_TO_LIVE) == 600
+
+
+async def test_a_link_s_new_rate_holds_at_once_and_no_bind_is_dropped(tmp_path, queue_url):
+    """A carrier grants more, or asks for less, in the middle of a day."""
+    async with running(tmp_path, queue_url) as world:
+        port = await world.child.port()
+        world.write(throughput_per_s=40, window_size=3)
+        world.child.reload()
+        waiting = await world.child.until_logged("reload_needs_restart")
+
+        async def limits() -> list[str]:
+            _, page = await http_get(port, "/metrics")
+            return [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith("tocsin_throughput_")]
+
+        assert waiting["settings"] == [f'[[link]] "{LINK}" window_size']
+        assert await limits() == ["40.0", "40.0"]  # in force, and configured
+        await world.app.enqueue_many([{"recipient": f"4477009{n:05d}", "body": "x"} for n in range(70)])
+        submits = await world.smsc.seen("submit_sm", 70)
+        assert submits[-1].at - submits[0].at > 0.9, "70 need two seconds of 40, and a tenth of one of 1,000"
 
 
 async def test_a_route_to_a_link_that_does_not_run_yet_waits_for_the_restart(tmp_path, queue_url):
