@@ -118,6 +118,11 @@ class LinkSettings:
     plaintext_acknowledged: bool = False
     tls: TlsSettings | None = None
 
+    @property
+    def binds(self) -> int:
+        """Sessions that are held when all of the link is bound: with transmitter+receiver each is two."""
+        return self.sessions if self.bind_type == "transceiver" else 2 * self.sessions
+
     def __post_init__(self) -> None:
         """Let a link without a named account be an account of its own."""
         if not self.account:
@@ -165,6 +170,18 @@ SHIPPED_CATEGORIES: tuple[CategorySettings, ...] = (
     CategorySettings("informational", 4, time_to_live_s=3 * DAY_S),
     CategorySettings("marketing", 5, time_to_live_s=3 * DAY_S, flash="never"),
 )
+
+
+TABLES = {  # of the file, by their heads, in its order
+    "[daemon]": DaemonSettings,
+    "[database]": DatabaseSettings,
+    "[http]": HttpSettings,
+    "[[link]]": LinkSettings,
+    "[link.tls]": TlsSettings,
+    "[[sender]]": SenderSettings,
+    "[[route]]": RouteSettings,
+    "[[category]]": CategorySettings,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,6 @@ class Watch:
 
     def _own(self, link: Link, row: SeenLink | None, now: float) -> LinkStatus:
         settings, counts = link.settings, self._gateway().metrics.link(link.name)
-        kinds = 1 if settings.bind_type == "transceiver" else 2
         return LinkStatus(
             name=link.name,
             state=link.state,
@@ -230,7 +229,7 @@ class Watch:
             in_file=True,
             paused=link.is_paused or (row is not None and row.paused),
             sessions_bound=link.sessions_bound,
-            sessions_configured=settings.sessions * kinds,
+            sessions_configured=settings.binds,
             window_in_use=link.window_in_use,
             window_size=settings.window_size * settings.sessions,
             segments_per_s=link.segments_last_second,

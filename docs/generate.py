@@ -20,16 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from config.reader import Between, Matching, Octets  # noqa: E402
-from config.settings import (  # noqa: E402
-    CategorySettings,
-    DaemonSettings,
-    DatabaseSettings,
-    HttpSettings,
-    LinkSettings,
-    RouteSettings,
-    SenderSettings,
-    TlsSettings,
-)
+from config.settings import TABLES  # noqa: E402
 from dispatcher.cli import tocsin  # noqa: E402
 from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
 from dispatcher.metrics import DispatcherMetrics, new_registry  # noqa: E402
@@ -38,16 +29,6 @@ from gateway import GatewayMetrics  # noqa: E402
 
 MADE = "<!-- made by docs/generate.py; do not edit -->\n"
 
-TABLES = {
-    "[daemon]": DaemonSettings,
-    "[database]": DatabaseSettings,
-    "[http]": HttpSettings,
-    "[[link]]": LinkSettings,
-    "[link.tls]": TlsSettings,
-    "[[sender]]": SenderSettings,
-    "[[route]]": RouteSettings,
-    "[[category]]": CategorySettings,
-}
 
 # tocsin.event: type -> (subject, what happened, what `data` has besides client_ref and category)
 EVENTS = {

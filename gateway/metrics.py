@@ -146,10 +146,8 @@ class GatewayMetrics(Collector):
             gauges["window_limit"].add_metric((link,), open_link.window_limit if open_link else 0)
             gauges["link_paused"].add_metric((link,), bool(open_link and open_link.is_paused))
             if open_link:
-                settings = open_link.settings
-                kinds = 1 if settings.bind_type == "transceiver" else 2
-                gauges["throughput_configured"].add_metric((link,), settings.throughput_per_s)
-                gauges["sessions_configured"].add_metric((link,), settings.sessions * kinds)
+                gauges["throughput_configured"].add_metric((link,), open_link.settings.throughput_per_s)
+                gauges["sessions_configured"].add_metric((link,), open_link.settings.binds)
         yield submits
         yield responses
         yield from gauges.values()

@@ -75,14 +75,14 @@ async def probe(settings: LinkSettings, host: str) -> Probed:
     observer = _Observer()
     gateway = Gateway(observer)
     started = time.monotonic()
-    kinds = 2 if settings.bind_type == "transmitter+receiver" else 1
-    link = gateway.open(replace(settings, hosts=(host,), sessions=1))
+    single = replace(settings, hosts=(host,), sessions=1)
+    link = gateway.open(single)
     try:
         async with asyncio.timeout(2 * settings.bind_timeout_s + SLACK_S):
-            while observer.problem is None and link.sessions_bound < kinds:  # noqa: ASYNC110  # a receiver that is bound is no event
+            while observer.problem is None and link.sessions_bound < single.binds:  # noqa: ASYNC110  # a receiver that is bound is no event
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
-        observer.problem = f"{link.sessions_bound} of {kinds} sessions bound in time"
+        observer.problem = f"{link.sessions_bound} of {single.binds} sessions bound in time"
     took_s = time.monotonic() - started
     await gateway.close_all(UNBIND_S)
     return Probed(host, observer.problem, took_s)

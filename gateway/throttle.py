@@ -135,8 +135,9 @@ class Throttle:
         """Begin as a new owner: as if the last second had been full but for lane 0's reserve."""
         self._log.clear()
         self._recent = 0
-        self._assumed = (now, self.rate - reserve_of(self.rate))
-        self.take(now, self.rate - reserve_of(self.rate))
+        assumed = self.rate - reserve_of(self.rate)
+        self._assumed = (now, assumed)
+        self.take(now, assumed)
 
     def restore(self, sent_at: Iterable[float], now: float) -> None:
         """Begin as the owner that wrote segments at these instants (of the same clock)."""

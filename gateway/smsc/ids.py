@@ -25,19 +25,7 @@ IdForm = Literal[
     "constant",
     "empty",
 ]
-ReceiptIdForm = Literal[
-    "same",
-    "text",
-    "decimal",
-    "decimal_padded",
-    "hex",
-    "hex_upper",
-    "hex_padded",
-    "uuid",
-    "longest",
-    "constant",
-    "empty",
-]
+ReceiptIdForm = Literal["same", IdForm]
 
 FORMS: Final[dict[IdForm, str]] = {  # what each form looks like; the manual's table is held to it
     "text": "6 hexadecimal digits of this run, a dash, 8 decimal digits",

@@ -10,32 +10,11 @@ from pathlib import Path
 import pytest
 
 import config
-from config.settings import (
-    SHIPPED_CATEGORIES,
-    CategorySettings,
-    DaemonSettings,
-    DatabaseSettings,
-    HttpSettings,
-    LinkSettings,
-    RouteSettings,
-    SenderSettings,
-    TlsSettings,
-    load,
-)
+from config.settings import SHIPPED_CATEGORIES, TABLES, DaemonSettings, HttpSettings, load
 
 FOLDER = Path(config.__file__).parent
 ANNOTATED = (FOLDER / "tocsin.toml").read_text(encoding="utf-8")
 
-TABLES = {
-    "[daemon]": DaemonSettings,
-    "[database]": DatabaseSettings,
-    "[http]": HttpSettings,
-    "[[link]]": LinkSettings,
-    "[link.tls]": TlsSettings,
-    "[[sender]]": SenderSettings,
-    "[[route]]": RouteSettings,
-    "[[category]]": CategorySettings,
-}
 
 # Keys that set a field of another name, and the fields that have no key of their own name
 OTHER_KEYS = {
