@@ -149,6 +149,7 @@ class Record:
         self._keep_s = keep_s
         self._boot_id = boot_id
         self._trusted = replay.intact
+        self.is_recovered = False  # what earlier processes left is accounted for
         self._files: list[_File] = []  # oldest first; the last is the current one
         self._next = 1
         self._descriptor = -1
@@ -262,7 +263,7 @@ class Record:
         """
         self._prepare(now)
         self._append(_PREFIX.pack(_RECOVERED, 0, now, 0), now)
-        self._trusted = True
+        self._trusted = self.is_recovered = True
         for file in self._files:
             if file.kept_from == math.inf:
                 file.kept_from = now
@@ -291,8 +292,13 @@ class Record:
                     file.path.unlink(missing_ok=True)
                     self._files.remove(file)
 
-    def reread(self, now: float) -> Replay:
-        """Read all files again, this process's too: after a failover of the database. Blocks, about 2 us an entry."""
+    def told(self, now: float) -> Replay:
+        """What is known now: at first what earlier processes wrote; after `recovered` what this one did, too.
+
+        Reading it again blocks, about 2 us an entry.
+        """
+        if not self.is_recovered:
+            return self.replay
         return _Reader(self._boot_id, now).read(_files(self._directory))
 
     def close(self) -> None:

@@ -176,10 +176,11 @@ def test_a_forgotten_replay_still_knows_its_instants(tmp_path):
 
 def test_the_process_itself_can_read_its_record_again(tmp_path):
     """After a failover of the database nothing may be claimed before that."""
-    record = opened(tmp_path)
+    record = Record.open(tmp_path, now=NOW)
     record.written("main", NOW, [(1, E, 1)])
-    assert told(record.replay) == {}
-    assert told(record.reread(NOW)) == {(1, E): {1: None}}
+    assert told(record.told(NOW)) == {}, "first what earlier processes left"
+    record.recovered(NOW)
+    assert told(record.told(NOW)) == {(1, E): {1: None}}
 
 
 def test_any_message_id_that_fits_a_pdu_is_kept(tmp_path):

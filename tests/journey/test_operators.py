@@ -105,7 +105,7 @@ async def test_a_daemon_that_starts_obeys_a_pause_that_was_there(tmp_path, queue
 
 async def _claims_twice(running) -> bool:
     """The claimer has looked since the link was bound."""
-    running.daemon._wake_all()
+    running.daemon._signals.wake_claims()
     return running.daemon._gateway[LINK].is_bound and running.daemon._pauses.links == {LINK}
 
 

@@ -1,0 +1,226 @@
+"""The loops that carry work between the database and the links, each on a connection of its own.
+
+    listen    hears `tocsin_ready` (an emergency was enqueued) and `tocsin_control` (an operator paused something)
+    urgent    claims lane 0, woken by the notification or its own clock
+    claim     claims lanes 1 to 5
+    settle    outcomes; one flush in flight
+    receive   receipts, then MO messages; one flush in flight
+
+An emergency never queues behind a flush, and the SMSC, which lets 1 to 100 deliver_sm be unanswered, never waits for a
+settle. Each loop runs until its connection breaks (``StoreUnavailable``) and is then given another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dispatcher.claim import LANES
+from dispatcher.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dispatcher.claim import Claimer
+    from dispatcher.dispatch import Dispatcher
+    from dispatcher.inbound import InboundDesk
+    from dispatcher.job import Job
+    from dispatcher.pauses import Pauses
+    from dispatcher.receipts import ReceiptDesk
+    from dispatcher.settle import Settler
+    from dispatcher.store import Connection
+    from gateway import Gateway
+
+BUSY_S = 0.02  # between claims of lanes 1 to 5 while there is work
+IDLE_S = 0.2
+URGENT_BUSY_S = 0.05  # between claims of lane 0; a notification comes before
+URGENT_IDLE_S = 0.25
+PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind the frontier
+PROBE_WHOLE_S = 10.0
+LISTEN_CHECK_S = 5.0
+EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
+SETTLE_PAUSE_S = 0.01  # after a small flush: a flush costs as much as 15 of its jobs
+GATHER_S = 0.008  # receipts gather this long at most, and no longer than more of them come within each step
+GATHER_STEP_S = 0.002
+SMALLEST_USUAL = 8  # fewer are worth waiting for company
+SMALL_FLUSH = 200
+SLICE = 16  # jobs dispatched before the loop turns
+MOST_UNSETTLED = 4_000  # outcomes and receipts not yet written; past it lanes 1 to 5 claim nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the loops wait for, and what they tell."""
+
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    claim: asyncio.Event = field(default_factory=asyncio.Event)  # lanes 1 to 5 may have become claimable
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)  # lane 0 may have
+    outcome: asyncio.Event = field(default_factory=asyncio.Event)  # an outcome waits to be written
+    arrival: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt or a reply waits to be written
+    written: asyncio.Event = field(default_factory=asyncio.Event)  # something was written
+
+    def wake_claims(self) -> None:
+        """Look for work in every lane."""
+        self.claim.set()
+        self.urgent.set()
+
+
+class Loops:
+    """The loops of one instance."""
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        epochs: Mapping[str, int],
+        claimer: Claimer,
+        dispatcher: Dispatcher,
+        settler: Settler,
+        receipts: ReceiptDesk,
+        inbound: InboundDesk,
+        pauses: Pauses,
+        gateway: Callable[[], Gateway],
+        rules_changed: Callable[[], None],
+        signals: Signals,
+        clock: Callable[[], float],
+    ) -> None:
+        self._owner = owner
+        self._epochs = epochs
+        self._claimer = claimer
+        self._dispatcher = dispatcher
+        self._settler = settler
+        self._receipts = receipts
+        self._inbound = inbound
+        self._pauses = pauses
+        self._gateway = gateway
+        self._rules_changed = rules_changed
+        self._signals = signals
+        self._clock = clock
+        self._events_written = False  # since readers were last told
+        self._usual_flush = 0  # receipts that waited before the last flushes
+
+    @property
+    def unwritten(self) -> int:
+        """Outcomes, receipts and replies that wait to be written."""
+        return self._settler.pending + self._receipts.pending + self._inbound.pending
+
+    async def listen(self, connection: Connection) -> None:
+        """Hear what is notified, and tell readers of `tocsin.event` that there is more."""
+        heard_at = said_at = self._clock()
+
+        def heard(_payload: str) -> None:
+            nonlocal heard_at
+            heard_at = self._clock()
+
+        await connection.listen("tocsin_ready", lambda _link: self._signals.urgent.set())
+        await connection.listen("tocsin_control", lambda _: self._rules_changed())
+        await connection.listen("tocsin_alive", heard)
+        await connection.fetch("notify_alive", self._owner)
+        while True:
+            await asyncio.sleep(EVENTS_S)
+            if self._events_written:
+                self._events_written = False
+                await connection.fetch("notify_events")
+            now = self._clock()
+            if now - said_at >= LISTEN_CHECK_S:
+                if heard_at < said_at:
+                    raise StoreUnavailable("nothing is heard on the listening connection")
+                said_at = now
+                await connection.fetch("notify_alive", self._owner)
+
+    async def claim_urgent(self, connection: Connection) -> None:
+        """Claim lane 0."""
+        while True:
+            jobs = []
+            if not self._signals.stopping.is_set():
+                windows = [w for link, room in self._rooms(0) for w in self._claimer.windows(link, 0, room)]
+                jobs = await self._claimer.claim(connection, windows)
+                await self._dispatch(jobs)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(URGENT_BUSY_S if jobs else URGENT_IDLE_S):
+                    await self._signals.urgent.wait()
+            self._signals.urgent.clear()
+
+    async def claim(self, connection: Connection) -> None:
+        """Claim lanes 1 to 5, and look for rows that became visible late."""
+        probe_at = whole_at = self._clock()
+        while True:
+            jobs: list[Job] = []
+            if not self._signals.stopping.is_set() and self.unwritten < MOST_UNSETTLED:
+                windows = [
+                    window
+                    for lane in range(1, LANES)
+                    for link, room in self._rooms(lane)
+                    for window in self._claimer.windows(link, lane, room)
+                ]
+                jobs = await self._claimer.claim(connection, windows)
+                await self._dispatch(jobs)
+            now = self._clock()
+            if now >= probe_at:
+                probe_at = now + PROBE_S
+                whole = now >= whole_at
+                whole_at = now + PROBE_WHOLE_S if whole else whole_at
+                if await self._claimer.probe(connection, whole=whole):
+                    continue
+            if jobs:
+                await asyncio.sleep(BUSY_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._signals.claim.wait()
+            self._signals.claim.clear()
+
+    def _rooms(self, lane: int) -> list[tuple[str, int]]:
+        if lane in self._pauses.lanes:
+            return []
+        return [(name, link.room(lane)) for name, link in self._gateway().links.items() if name in self._epochs]
+
+    async def _dispatch(self, jobs: list[Job]) -> None:
+        for start in range(0, len(jobs), SLICE):
+            self._dispatcher.dispatch(jobs[start : start + SLICE])
+            if start + SLICE < len(jobs):
+                await asyncio.sleep(0)  # a block of 500 would hold the loop for 10 ms
+
+    async def settle(self, connection: Connection) -> None:
+        """Write outcomes back."""
+        self._signals.outcome.set()  # what a broken connection left
+        while True:
+            await self._signals.outcome.wait()
+            self._signals.outcome.clear()
+            settled = await self._settler.flush(connection)
+            self._events_written |= settled > 0
+            if self._settler.pending:
+                self._signals.outcome.set()
+            self._signals.written.set()
+            if settled < SMALL_FLUSH:
+                await asyncio.sleep(SETTLE_PAUSE_S)
+
+    async def receive(self, connection: Connection) -> None:
+        """Store receipts and replies."""
+        self._signals.arrival.set()  # what a broken connection left
+        while True:
+            await self._signals.arrival.wait()
+            await self._gather()
+            self._signals.arrival.clear()
+            written = await self._receipts.flush(connection) + await self._inbound.flush(connection)
+            self._events_written |= written > 0
+            if self._receipts.pending or self._inbound.pending:
+                self._signals.arrival.set()
+            self._signals.written.set()
+
+    async def _gather(self) -> None:
+        """Wait while receipts keep coming, some milliseconds at most: a flush of few costs as much as one of many.
+
+        An SMSC leaves only so many unanswered. Without this its window falls in two halves, each waiting for the
+        other's flush; and once as many wait as usual, that is its window, and no more will come.
+        """
+        seen = 0
+        until = self._clock() + GATHER_S
+        while seen < (waiting := self._receipts.pending + self._inbound.pending) and self._clock() < until:
+            if waiting >= max(self._usual_flush, SMALLEST_USUAL):
+                break
+            seen = waiting
+            await asyncio.sleep(GATHER_STEP_S)
+        self._usual_flush = max(waiting, int(self._usual_flush * 0.95))
