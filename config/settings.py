@@ -7,6 +7,7 @@ wrong ends the reading with a ``ConfigError``. Passwords and the database URL ar
 
 import hashlib
 import ipaddress
+import math
 import os
 import re
 import tomllib
@@ -46,6 +47,7 @@ class DaemonSettings:
     unknown_after_s: Seconds = 2 * DAY_S  # beyond the validity period
     doubt_resend_s: Seconds = 60.0
     takeover_s: Annotated[float, Between(1, 3600)] = 10.0
+    retention_days: Annotated[int, Between(8, 400)] = 45
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ class _Reading:
         categories = self._categories(self._tables(root, "category", "name"))
         link_names = self._unique(root, "link", "name", [link.name for link in links])
         return Settings(
-            daemon=self._daemon(self._table(root, "daemon")),
+            daemon=self._daemon(self._table(root, "daemon"), max(each.time_to_live_s for each in categories)),
             database=self._database(self._table(root, "database")),
             http=self._http(self._table(root, "http")),
             links=links,
@@ -275,9 +277,16 @@ class _Reading:
             seen.add(name)
         return seen
 
-    def _daemon(self, table: Table) -> DaemonSettings:
+    def _daemon(self, table: Table, longest_s: float) -> DaemonSettings:
         values = read(table, DaemonSettings, special=["state_dir"])
         daemon = DaemonSettings(**values)
+        needed = math.ceil((longest_s + daemon.unknown_after_s) / DAY_S) + 1
+        if daemon.retention_days < needed:
+            raise table.error(
+                "retention_days",
+                f"must be {needed} or more: the longest time_to_live_s, unknown_after_s, and a day"
+                f" (a receipt would miss its message)",
+            )
         if "state_dir" in table.entries:
             state_dir = self.folder / self._filled(table, "state_dir")
         else:

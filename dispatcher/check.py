@@ -126,10 +126,12 @@ async def _check_schema(connection: Connection, settings: Settings) -> AsyncIter
             "schema", Grade.PROBLEM, f"this user lacks rights on {', '.join(lacking)}: see `tocsin migrate --roles`"
         )
         return
-    days = await connection.fetchrow("partitions_ahead")
-    assert days is not None
-    if days["days"] < FEWEST_DAYS:
-        yield Finding("schema", Grade.PROBLEM, f"partitions for {days['days']} days; a running daemon makes 14 ahead")
+    days = await connection.fetchrow("partition_days")
+    ahead = -1 if days is None or days["ahead"] is None else days["ahead"]
+    if ahead < FEWEST_DAYS:
+        yield Finding(
+            "schema", Grade.PROBLEM, f"partitions for {max(ahead, 0)} days ahead; a running daemon makes 14 ahead"
+        )
     applied = await connection.fetchrow("applied_hash")
     if applied is None:
         yield Finding("schema", Grade.NOTE, "no file was applied yet: `tocsin run` and `tocsin apply` do it")

@@ -241,6 +241,7 @@ class Daemon:
                 self._schema = "current"
                 await apply(connection, self._settings)
                 await self._upkeep.read_rules(connection)
+                await self._upkeep.retention.make(connection)  # a daemon that was off for weeks has no today
             except StoreUnavailable as error:
                 self._database_lost(error)
                 await self._pause(RECONNECT_S)

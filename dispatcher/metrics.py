@@ -145,6 +145,19 @@ class DispatcherMetrics:
             registry=registry,
         )
 
+        self.partitions_ahead = Gauge(
+            "tocsin_partitions_ahead_days",
+            "Days ahead for which every table has its partition; made 14 ahead, hourly. A fall: they cannot be"
+            " made, and at 0 nothing can be settled after midnight UTC.",
+            registry=registry,
+        )
+        self.partitions_kept = Gauge(
+            "tocsin_partitions_kept_days",
+            "Age of the oldest partition. A rise above retention_days: old days cannot be dropped,"
+            " something holds a table.",
+            registry=registry,
+        )
+
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
         """Show every counter of these links and categories at zero, so that its first rise is seen as one."""
         for category in categories:

@@ -11,6 +11,7 @@ import structlog
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.policy import CategoryRules
+from dispatcher.retention import Retention
 from dispatcher.store import array, texts
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 PROMOTE_AT_ONCE = 1_000
 SLICE = 20_000  # rows of a lane looked at for expiry in one statement
 SLICE_URGENT = 100_000  # lanes 0 and 1 are swept whole
-DAYS_AHEAD = 14
 
 
 class Upkeep:
@@ -58,6 +58,7 @@ class Upkeep:
         self._pauses = pauses
         self._wake_claimer = wake_claimer
         self._clock = clock
+        self.retention = Retention(settings.retention_days, metrics)
         self._swept: dict[tuple[str, int], int] = {}  # link, lane -> id up to which the sweep has come
         self._due: dict[str, float] = {}
 
@@ -94,7 +95,8 @@ class Upkeep:
             ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
             ("give_up_receipts", 3600.0, self._give_up_receipts),
             ("measure", 15.0, self._measure),
-            ("make_partitions", 3600.0, self._make_partitions),
+            ("make_partitions", 3600.0, self.retention.make),
+            ("drop_partitions", 60.0, self.retention.drop),
             ("prune_keys", 60.0, self._prune_keys),
             ("prune_journal", 60.0, self._prune_journal),
         ]
@@ -181,11 +183,6 @@ class Upkeep:
         segments = {row["link"]: row["segments"] for row in await connection.fetch("uncertain_count")}
         for link in self._epochs:
             self._metrics.set_uncertain(link, segments.get(link, 0))
-
-    async def _make_partitions(self, connection: Connection) -> None:
-        row = await connection.fetchrow("make_partitions", DAYS_AHEAD)
-        if row is not None and row["made"]:
-            log.info("partitions_made", partitions=row["made"])
 
     async def _prune_keys(self, connection: Connection) -> None:
         await connection.fetch("prune_keys")

@@ -72,6 +72,8 @@ LOGGED = {
     "link_taken": "This instance owns the link now.",
     "link_throttled": "The SMSC answered ESME_RTHROTTLED; the rate was halved and climbs back.",
     "local_record_failed": "The local record could not be written; the link waits.",
+    "partition_held": "An old day could not be dropped: something reads its table. It is tried again a minute later.",
+    "partitions_dropped": "Days older than retention_days were dropped.",
     "partitions_made": "Tables for coming days were made.",
     "pauses_changed": "What operators paused, or let go on, is in force.",
     "pdu_unexpected": "A PDU that has no place here, counted and ignored.",

@@ -29,8 +29,3 @@ where exists (select from unnest(array['select', 'insert', 'update', 'delete']) 
 -- name: applied_hash
 -- Which file was applied last. Index: none; the table has a row a change of the file. Locks: none.
 select a.file_hash from tocsin.applied a order by a.at desc limit 1;
-
--- name: partitions_ahead
--- Days from today for which `sent` has its partition. Locks: none.
-select count(*)::int as days from generate_series(0, 14) n
-where to_regclass('tocsin.sent_' || to_char((now() at time zone 'UTC')::date + n, 'YYYYMMDD')) is not null;

@@ -64,8 +64,9 @@ begin
     grant select (id, link, lane, app, client_ref, recipient, sender, category, flash, enqueued_at, due_at, expires_at,
                   cancel_group, attempt, resends, parts, done, first_wire_at, doubt, since) on tocsin.uncertain to tocsin_auditor;
 
-    -- daemons: every row, no definition. The partitions of coming days are made with their owner's rights.
+    -- daemons: every row, no definition. Partitions are made and dropped with their owner's rights.
     alter function tocsin.make_partitions(int) security definer;
+    alter function tocsin.drop_partition(int) security definer;
     for granted in
         select c.oid::regclass::text from pg_class c
         where c.relnamespace = 'tocsin'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition

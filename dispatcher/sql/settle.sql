@@ -46,7 +46,7 @@ with fence as materialized (
     select name, keep_text_days from tocsin.category where keep_text_days > 0
 ), into_text as (
     insert into tocsin.sent_text (drop_on, job_id, body)
-    select now() + make_interval(days => c.keep_text_days), g.id, g.body
+    select tocsin.text_drop_on(c.keep_text_days), g.id, g.body
     from gone g join keeping c on c.name = g.category
     where g.what = 1 and (select count(*) from keeping) > 0
 ), into_deferred as (

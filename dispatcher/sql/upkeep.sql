@@ -137,9 +137,6 @@ from generate_series(0, 5) n;
 -- name: uncertain_count
 select link, sum(length(replace(doubt::text, '0', '')))::int as segments from tocsin.uncertain group by link;
 
--- name: make_partitions
-select tocsin.make_partitions($1::int) as made;
-
 -- name: prune_keys
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
 
