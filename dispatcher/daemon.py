@@ -83,7 +83,7 @@ class Daemon:
         self.registry.register(link_metrics)
         signals = self._signals = Signals()
         self._reload_asked = asyncio.Event()
-        self._needs_restart: list[str] = []  # what the file says and only a restart applies
+        self._needs_restart: tuple[str, ...] = ()  # what the file says and only a restart applies
         self._manager = ServiceManager()
         self._database = "not yet reached"
         self._schema = "not yet seen"
@@ -169,12 +169,14 @@ class Daemon:
             inbound=self._inbound,
             pauses=self._pauses,
             record=record,
+            metrics=self._metrics,
             takeover_s=settings.daemon.takeover_s,
             signals=signals,
             clock=clock,
         )
         self._watch = Watch(
-            settings=settings,
+            instance=settings.daemon.instance,
+            links=self._links,
             url=url,
             owner=self._owner,
             gateway=lambda: self._gateway,
@@ -290,7 +292,7 @@ class Daemon:
                     await self._signals.written.wait()
                 connection = await connect(self._url, PINNED)
                 try:
-                    await self._owner.give_back(connection)
+                    await self._owner.give_back(connection, list(self._owner.epochs))
                 finally:
                     await connection.close()
         except (TimeoutError, StoreUnavailable) as error:
@@ -329,13 +331,10 @@ class Daemon:
             await self._reload_asked.wait()
             self._reload_asked.clear()
             self._manager.reloading()
-            taken = await reload(self._settings, self._url)
-            if taken is not None:
-                self._settings, self._needs_restart = taken
-                for link in self._settings.links:
-                    self._links[link.name] = link
-                    if link.name in self._gateway:
-                        self._gateway[link.name].set_throughput(link.throughput_per_s)
+            reloaded = await reload(self._settings, self._url)
+            if reloaded is not None:
+                self._settings, self._needs_restart = reloaded.settings, reloaded.waiting
+                await self._holdings.reload(reloaded, self._url)
                 longest_s = max(category.time_to_live_s for category in self._settings.categories)
                 self._upkeep.look_back(longest_s)
                 self._receipts.look_back(longest_s + self._settings.daemon.unknown_after_s)

@@ -121,6 +121,9 @@ class Dispatcher:
         if len(segments) > self.categories.get(job.category, UNKNOWN).max_parts:
             self._settler.put(job, closed(job, "failed", "TOO_MANY_PARTS"))
             return None
+        if job.done and len(segments) != job.parts:  # its link cuts texts in another way now: the rest would not fit
+            self._settler.put(job, closed(job, "failed", "PARTIAL"))
+            return None
         job.parts = len(segments)
         priority = PRIORITY_FLAG[job.lane] if settings.priority_flag is None else settings.priority_flag
         if job.options is not None:

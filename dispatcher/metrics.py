@@ -6,7 +6,7 @@ children of ``labels()`` are kept in dictionaries, since looking one up costs mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry as CollectorRegistry
 from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
@@ -39,6 +39,12 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
         child: M = self.metric.labels(*labels)
         self[labels] = child
         return child
+
+    def forget(self, place: int, value: str) -> None:
+        """Drop the children that have this value in this place among their labels."""
+        for labels in [labels for labels in self if labels[place] == value]:
+            del self[labels]
+            self.metric.remove(*labels)
 
 
 def new_registry() -> CollectorRegistry:
@@ -158,6 +164,11 @@ class DispatcherMetrics:
             registry=registry,
         )
 
+        self._of_links: tuple[tuple[_Children[Any], int], ...] = (  # and the place of the link among their labels
+            (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._inbound, 0),
+            (self._uncertain, 0), (self._fenced, 0),
+        )  # fmt: skip
+
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
         """Show every counter of these links and categories at zero, so that its first rise is seen as one."""
         for category in categories:
@@ -173,6 +184,11 @@ class DispatcherMetrics:
                 self._inbound[link, kind].inc(0)
             self._uncertain[(link,)].inc(0)
             self._fenced[(link,)].inc(0)
+
+    def forget_link(self, link: str) -> None:
+        """Show the link no more: the file does not name it."""
+        for children, place in self._of_links:
+            children.forget(place, link)
 
     def count_job(self, category: str, state: str, jobs: int = 1) -> None:
         """Count jobs that reached a state, spelled as ``job_status`` spells it."""

@@ -29,7 +29,7 @@ from dispatcher.store import array, texts
 from gateway import Verdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from config.settings import LinkSettings
     from dispatcher.record import Replay
@@ -245,10 +245,15 @@ class Owner:
                 job.note(part, meaning, answer.command_status, answer.message_id, now)
         return job
 
-    async def give_back(self, connection: Connection) -> None:
-        """An orderly end: the next owner need not wait."""
-        links = list(self.epochs)
+    async def give_back(self, connection: Connection, links: Collection[str]) -> None:
+        """An orderly end: the next owner need not wait. Nothing of these links may be open, in flight or unsettled."""
         for link in links:
             self._fence.lower(link)
         await connection.fetch("disown", texts(links), array(self.epochs[link] for link in links), self.name)
-        self.epochs.clear()
+        self.drop(links)
+
+    def drop(self, links: Iterable[str]) -> None:
+        """Write to these no more, and beat for them no more."""
+        for link in links:
+            self._fence.lower(link)
+            self.epochs.pop(link, None)

@@ -112,10 +112,8 @@ class ReceiptDesk:
         unsettled: AbstractSet[tuple[str, str]],
     ) -> None:
         self._links = links
-        self._accounts = {
-            name: [other for other, its in links.items() if its.account == settings.account]
-            for name, settings in links.items()
-        }
+        self._accounts: dict[str, list[str]] = {}
+        self.links_changed()
         self._horizon_s = horizon_s  # how far back a receipt's segment can lie
         self._wait_s = wait_s
         self._metrics = metrics
@@ -135,6 +133,13 @@ class ReceiptDesk:
     def look_back(self, horizon_s: float) -> None:
         """Look for a receipt's segment at least that far back."""
         self._horizon_s = max(self._horizon_s, horizon_s)
+
+    def links_changed(self) -> None:
+        """Learn anew which links share an account."""
+        self._accounts = {
+            name: [other for other, its in self._links.items() if its.account == settings.account]
+            for name, settings in self._links.items()
+        }
 
     def account_of(self, link: str) -> list[str]:
         """The links that share the link's carrier account: a receipt may come over any of them."""

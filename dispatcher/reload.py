@@ -1,13 +1,16 @@
 """SIGHUP: what of a changed file can be taken over while the daemon runs, and what has to wait for a restart.
 
-Senders, routes and categories are rows that apps and daemons read: they are applied at once, and so is a link's rate.
-Its other settings, the database, the listener and the daemon's own deadlines are held by what runs: they are named, and
-stay as they are. Where links were added or removed, senders and routes wait too, since they name links.
+Senders, routes, categories and links are rows that apps and daemons read: they are applied at once. A link's rate,
+window, deadlines and whatever is looked up for each segment hold from the next segment on, in the sessions that are
+bound. What a bind or the cutting of texts depends on closes that one link in order and binds it anew. A link that is
+added is taken as any free link; one that is removed is closed and given back, and its waiting jobs stay under its
+name. No other link is touched. The daemon's own deadlines, the database and the listener are held by what runs: they
+are named, and stay as they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -25,76 +28,75 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LIVE = ("throughput_per_s",)  # of a link: taken over by the session that is bound
+LIVE = frozenset(  # of a link: looked up at each use, or told to the sessions that are bound
+    {
+        "throughput_per_s", "window_size", "response_timeout_s", "enquire_link_s", "bind_timeout_s", "rebind_delay_s",
+        "receipts", "message_id_format", "validity", "service_type", "priority_flag", "tlv", "status_overrides",
+        "source_ton", "source_npi", "dest_ton", "dest_npi", "plaintext_acknowledged",
+    }
+)  # fmt: skip
 
 
-async def reload(running: Settings, url: str) -> tuple[Settings, list[str]] | None:
-    """Read the file again and apply it; gives what ``applicable`` gives, or None where nothing was changed."""
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What the running daemon goes on with."""
+
+    settings: Settings  # the file's, but for what waits
+    added: tuple[LinkSettings, ...]
+    changed: tuple[LinkSettings, ...]  # live
+    bound_anew: tuple[LinkSettings, ...]
+    removed: tuple[str, ...]
+    waiting: tuple[str, ...]  # keys of the file that need a restart; never a value
+
+
+async def reload(running: Settings, url: str) -> Reloaded | None:
+    """Read the file again and apply its rows; None where nothing was changed."""
     try:
-        file = load(running.path)
-        taken, waiting = applicable(running, file)
+        reloaded = compared(running, load(running.path))
         connection = await connect(url)
         try:
-            changed = await apply(connection, taken)
+            rows_changed = await apply(connection, reloaded.settings)
         finally:
             await connection.close()
     except (ConfigError, StoreUnavailable) as error:
         log.error("reload_refused", problem=str(error))
         return None
-    log.info("reload_applied", changed=changed)
-    if waiting:
-        log.warning("reload_needs_restart", settings=waiting)
-    return taken, waiting
+    log.info(
+        "reload_applied",
+        changed=rows_changed,
+        added=[link.name for link in reloaded.added],
+        live=[link.name for link in reloaded.changed],
+        bound_anew=[link.name for link in reloaded.bound_anew],
+        removed=list(reloaded.removed),
+    )
+    if reloaded.waiting:
+        log.warning("reload_needs_restart", settings=list(reloaded.waiting))
+    return reloaded
 
 
-def applicable(running: Settings, file: Settings) -> tuple[Settings, list[str]]:
-    """Give the settings to run on with, and the keys of the file that need a restart (never a value)."""
-    waiting = [
-        *_changed("[daemon]", running.daemon, file.daemon),
-        *_changed("[database]", running.database, file.database),
-        *_changed("[http]", running.http, file.http),
-        *_links(running, file),
-    ]
-    taken = replace(running, categories=file.categories, links=tuple(_with_live(running, file)))
-    if {link.name for link in running.links} == {link.name for link in file.links}:
-        taken = replace(taken, senders=file.senders, routes=file.routes)
-    else:
-        waiting += [
-            table
-            for table, before, after in (
-                ("[[sender]]", running.senders, file.senders),
-                ("[[route]]", running.routes, file.routes),
+def compared(running: Settings, file: Settings) -> Reloaded:
+    """What follows from the file for a daemon that runs on these settings."""
+    before = {link.name: link for link in running.links}
+    changes = {link.name: set(_changed(before[link.name], link)) for link in file.links if link.name in before}
+    return Reloaded(
+        settings=replace(file, daemon=running.daemon, database=running.database, http=running.http),
+        added=tuple(link for link in file.links if link.name not in before),
+        changed=tuple(link for link in file.links if changes.get(link.name) and changes[link.name] <= LIVE),
+        bound_anew=tuple(link for link in file.links if changes.get(link.name, set()) - LIVE),
+        removed=tuple(name for name in before if name not in changes),
+        waiting=tuple(
+            f"{table} {key}"
+            for table, one, other in (
+                ("[daemon]", running.daemon, file.daemon),
+                ("[database]", running.database, file.database),
+                ("[http]", running.http, file.http),
             )
-            if before != after
-        ]
-    if not waiting:
-        taken = replace(taken, sha256=file.sha256)  # the rows come from exactly this file
-    return taken, waiting
+            for key in _changed(one, other)
+        ),
+    )
 
 
-def _with_live(running: Settings, file: Settings) -> Iterator[LinkSettings]:
-    """Give the links that run, with what of the file needs no new bind."""
-    after = {link.name: link for link in file.links}
-    for link in running.links:
-        same = after.get(link.name, link)
-        yield replace(link, **{name: getattr(same, name) for name in LIVE})
-
-
-def _links(running: Settings, file: Settings) -> Iterator[str]:
-    before = {link.name: link for link in _with_live(running, file)}
-    after = {link.name: link for link in file.links}
-    for name in sorted(before.keys() | after.keys()):
-        if name not in after:
-            yield f'[[link]] "{name}" removed'
-        elif name not in before:
-            yield f'[[link]] "{name}" added'
-        else:
-            yield from _changed(f'[[link]] "{name}"', before[name], after[name])
-    if before.keys() == after.keys() and list(before) != list(after):
-        yield "[[link]] order"
-
-
-def _changed(table: str, before: Any, after: Any) -> Iterator[str]:
+def _changed(before: Any, after: Any) -> Iterator[str]:
     for item in fields(before):
         if getattr(before, item.name) != getattr(after, item.name):
-            yield f"{table} {item.name}"
+            yield item.name

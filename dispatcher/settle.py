@@ -119,6 +119,11 @@ class Settler:
             self._flushed.clear()
             await self._flushed.wait()
 
+    async def emptied(self, link: str) -> None:
+        """Wait until no outcome of the link waits any more."""
+        while jobs := [job for job in (*self._waiting, *self._flushing) if job.link == link]:
+            await self.settled(jobs)
+
     async def flush(self, connection: Connection) -> int:
         """Write back what waits; returns how many jobs it settled.
 
@@ -193,6 +198,7 @@ class Settler:
             array([_nested([quoted(answer.message_id) for answer in answers]) for _, _, answers in owned]),
             array([_nested([f"{now - answer.written_at:.6f}" for answer in answers]) for _, _, answers in owned]),
             array(batches),
+            array([job.parts for job, _, _ in owned]),
         )
         return {row[0] for row in rows}
 

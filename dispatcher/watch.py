@@ -23,9 +23,9 @@ from dispatcher.store import PINNED, connect
 from dispatcher.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from config.settings import Settings
+    from config.settings import LinkSettings
     from dispatcher.look import Seen, SeenLink
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.ownership import Owner
@@ -70,7 +70,8 @@ class Watch:
     def __init__(
         self,
         *,
-        settings: Settings,
+        instance: str,
+        links: Mapping[str, LinkSettings],
         url: str,
         owner: Owner,
         gateway: Callable[[], Gateway],
@@ -78,7 +79,8 @@ class Watch:
         facts: Callable[[], Facts],
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
+        self._instance = instance
+        self._named = links
         self._url = url
         self._owner = owner
         self._gateway = gateway
@@ -164,7 +166,7 @@ class Watch:
         return Status(
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             source="daemon",
-            instance=self._settings.daemon.instance,
+            instance=self._instance,
             version=VERSION,
             started_at=self._started.isoformat(timespec="milliseconds"),
             up_for_s=round(now - self._started_at, 1),
@@ -189,7 +191,7 @@ class Watch:
         while self._samples and now - self._samples[0][0] > RATE_OVER_S:
             self._samples.popleft()
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
-            matched = {link.name: self._matched(link.name) for link in self._settings.links}
+            matched = {name: self._matched(name) for name in self._named}
             self._samples.append((now, matched))
 
     def _matched(self, link: str) -> float:
@@ -199,11 +201,11 @@ class Watch:
         (first_at, first), (last_at, last) = self._samples[0], self._samples[-1]
         if last_at - first_at < 1.0:
             return None
-        return round((last[link] - first[link]) / (last_at - first_at), 1)
+        return round((last.get(link, 0.0) - first.get(link, 0.0)) / (last_at - first_at), 1)
 
     def _links(self, now: float) -> tuple[LinkStatus, ...]:
         rows = {} if self._seen is None else {link.name: link for link in self._seen.links}
-        named = [link.name for link in self._settings.links]
+        named = list(self._named)
         open_here = self._gateway().links
         found = []
         for name in [*named, *(name for name in rows if name not in named)]:
@@ -222,7 +224,7 @@ class Watch:
             state_detail=link.state_detail,
             state_for_s=round(now - link.state_since, 1),
             owner="this",
-            owner_instance=self._settings.daemon.instance,
+            owner_instance=self._instance,
             epoch=self._owner.epochs[link.name],
             beat=None if row is None else row.beat,
             beat_age_s=None,

@@ -66,6 +66,7 @@ LOGGED = {
     "late_answer_settled": "An answer came after its time-out and was used.",
     "link_failed": "A link ended by a fault of ours.",
     "link_fault": "The SMSC's answer means that the session is broken; it is bound anew.",
+    "link_not_given_back": "A removed link's row still names this instance; it is free to others after takeover_s.",
     "link_ownership_lost": "Another instance owns the link now.",
     "link_state_changed": "A link is binding, bound, waiting or stopped.",
     "link_stop_timed_out": "Answers were missing when the link was stopped.",
@@ -79,7 +80,8 @@ LOGGED = {
     "pdu_unexpected": "A PDU that has no place here, counted and ignored.",
     "receipt_unmatched": "A receipt fits no message that is known; it is kept.",
     "record_failed": "The local record could not be written: disk full, or gone.",
-    "reload_applied": "SIGHUP: the file was read and its rows applied; `changed` says whether any differed.",
+    "reload_applied": "SIGHUP: the file was read and its rows applied (`changed`: any differed). Links added,"
+    " removed, changed live, bound anew.",
     "reload_needs_restart": "SIGHUP: keys of the file that only a restart applies.",
     "reload_refused": "SIGHUP: the file is wrong or the database away; nothing was changed.",
     "segment_unencodable": "A segment does not fit its fields; its job fails.",

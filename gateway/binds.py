@@ -136,6 +136,14 @@ class Binds:
         """Note that a segment was accepted, so the account and the way to it are good."""
         self._backoff.proven()
 
+    def reconfigure(self, settings: LinkSettings) -> None:
+        """Take settings that differ in nothing that a bind depends on."""
+        self._settings = settings
+        self._backoff.base_s = settings.rebind_delay_s
+        for live in self.live:
+            live.session.reconfigure(self._session_settings(live.kind))
+            live.transport.flush_soon()  # a deadline may be nearer now
+
     async def run(self) -> None:
         """Keep the sessions bound until `stop` is through, or this is cancelled: then the sockets close at once."""
         settings = self._settings

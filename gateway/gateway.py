@@ -54,6 +54,8 @@ class Gateway:
 
     async def close(self, name: str, timeout_s: float) -> None:
         """Stop a link in order (`Link.stop`); 0 seconds leave no time for answers, but for the unbind."""
+        if name not in self._links:
+            return  # somebody else has closed it
         link, task = self._links[name], self._tasks[name]
         try:
             await link.stop(timeout_s)

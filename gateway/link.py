@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final
@@ -86,7 +85,7 @@ class Link:
         self.state_detail = ""  # why, in a word or two
         self.state_since = time.monotonic()
         self._observer = observer
-        self._overrides = {number: Verdict(verdict) for number, verdict in settings.status_overrides.items()}
+        self._overrides = _overrides(settings)
         self._metrics = LinkMetrics() if metrics is None else metrics
         self._throttle = Throttle(settings.throughput_per_s)
         now = time.monotonic()
@@ -94,9 +93,7 @@ class Link:
             self._throttle.assume_busy(now)
         else:
             self._throttle.restore(sent_at, now)
-        # About a second of the rate: enough to keep the wire busy over a claim, and little enough that what
-        # was claimed early does not stand before what is urgent.
-        self._rooms = WaitingRooms(max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM)))
+        self._rooms = WaitingRooms(_room_size(settings))
         self._leaving: dict[int, Submission] = {}  # recalled once what they have on the wire is answered
         self._refused: list[Submission] = []  # submitted while nothing can leave; recalled in the next turn
         self._faulted: dict[int, None] = {}  # segments that met a link fault, by hash, oldest first
@@ -161,6 +158,11 @@ class Link:
         return self._throttle.written(time.monotonic())
 
     @property
+    def sent_at(self) -> list[float]:
+        """Monotonic instants of the segments of the last second: what a successor on this account must count."""
+        return self._throttle.sent_at(time.monotonic())
+
+    @property
     def held_for_s(self) -> float:
         """Seconds for which nothing is written yet, because the SMSC answered ESME_RTHROTTLED."""
         return self._throttle.held_for_s(time.monotonic())
@@ -190,10 +192,17 @@ class Link:
             self._rooms.put(submission)
         self._pump()
 
-    def set_throughput(self, segments_per_s: int) -> None:
-        """Take a changed rate without a new bind. The waiting rooms keep the size of the first one."""
-        self.settings = replace(self.settings, throughput_per_s=segments_per_s)
-        self._throttle.set_rate(segments_per_s)
+    def reconfigure(self, settings: LinkSettings) -> None:
+        """Take settings without a new bind: rate, window, deadlines, and what is looked up for each segment.
+
+        What the sessions were bound with, and what texts were cut for, must be as before.
+        """
+        self.settings = settings
+        self._overrides = _overrides(settings)
+        self._throttle.set_rate(settings.throughput_per_s)
+        self._rooms.size = _room_size(settings)
+        self._binds.reconfigure(settings)
+        self._observer.capacity_freed(self.name)
         self._pump()
 
     def pause(self) -> None:
@@ -517,6 +526,19 @@ class Link:
         if self._pump_timer is not None:
             self._pump_timer.cancel()
             self._pump_timer = None
+
+
+def _overrides(settings: LinkSettings) -> dict[int, Verdict]:
+    return {number: Verdict(verdict) for number, verdict in settings.status_overrides.items()}
+
+
+def _room_size(settings: LinkSettings) -> int:
+    """About a second of the rate.
+
+    Enough to keep the wire busy over a claim, and little enough that what was claimed early does not stand before
+    what is urgent.
+    """
+    return max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM))
 
 
 @lru_cache(maxsize=4096)

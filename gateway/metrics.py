@@ -104,6 +104,10 @@ class GatewayMetrics(Collector):
         """Counts of the link of this name, the same object each time."""
         return self._links.setdefault(name, LinkMetrics())
 
+    def forget(self, name: str) -> None:
+        """Show the link no more: the file does not name it."""
+        self._links.pop(name, None)
+
     def collect(self) -> Iterator[Metric]:
         """Give the samples."""
         submits = CounterMetricFamily(

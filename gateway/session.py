@@ -294,6 +294,11 @@ class Session:
         self._close(reason, events)
         return events
 
+    def reconfigure(self, settings: SessionSettings) -> None:
+        """Take a changed window and changed deadlines; what belongs to the bind stays as it was bound."""
+        self.settings = settings
+        self.window.resize(settings.window_size, settings.response_timeout_s)
+
     # Calls of the owner of the socket
 
     def receive(self, octets: bytes, now: float) -> list[Event]:

@@ -124,6 +124,11 @@ class Throttle:
         self._lowered_at = self._held_until
         return True
 
+    def sent_at(self, now: float) -> list[float]:
+        """Instants of the segments that left within the span before `now`, as `restore` takes them."""
+        self._forget(now)
+        return [instant for instant, segments in self._log for _ in range(segments)]
+
     def set_rate(self, rate: int) -> None:
         """Take a changed setting; what was sent stays counted."""
         self.rate = rate

@@ -42,6 +42,12 @@ class Window:
         self._dead: dict[int, Slot] = {}  # those whose time ran out
         self._last = 0
 
+    def resize(self, size: int, response_timeout_s: float) -> None:
+        """Take changed settings; requests above a smaller size stay, and no new one goes out until they are fewer."""
+        self.size = size
+        self.response_timeout_s = response_timeout_s
+        self.reserve = reserve_of(size)
+
     def __len__(self) -> int:
         """Slots taken, dead ones included."""
         return len(self._open) + len(self._dead)

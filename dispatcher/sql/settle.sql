@@ -2,7 +2,7 @@
 -- One flush of outcomes, fenced: what lost its owner changes nothing and is not returned.
 -- $1 links, $2 epochs: owned links, counted from 1 by link_no. One element a job, array literals in text:
 -- $3 id, $4 link_no, $5 lane, $6 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain),
--- $7 state and $8 reason of closed and deferred, $9 delay_s of deferred, $10 attempt, $11 done and $12 doubt as bits,
+-- $7 state and $8 reason of closed and deferred, $9 delay_s of deferred, $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link cuts them,
 -- and, for the parts accepted since the last flush, array literals again: $13 parts, $14 message ids, $15 ages in seconds.
 -- $16: batches of the journal that are over.
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
@@ -16,21 +16,21 @@ with fence as materialized (
     select o.*, f.name as link, f.receipts
     from unnest($3::text::bigint[], $4::text::smallint[], $5::text::smallint[], $6::text::smallint[], $7::text::text[],
                 $8::text::text[], $9::text::float8[], $10::text::smallint[], $11::text::text[], $12::text::text[],
-                $13::text::text[], $14::text::text[], $15::text::text[])
-         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, answered, message_ids, ages)
+                $13::text::text[], $14::text::text[], $15::text::text[], $17::text::smallint[])
+         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, answered, message_ids, ages, parts)
     join fence f on f.n = o.link_no
 ), gone as (
     delete from tocsin.ready r using outcome o
     where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what > 0
     returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.body, r.category, r.flash, r.options,
-              r.enqueued_at, r.due_at, r.expires_at, r.cancel_group, o.attempt, r.resends, r.parts, o.done::varbit as done,
+              r.enqueued_at, r.due_at, r.expires_at, r.cancel_group, o.attempt, r.resends, o.parts, o.done::varbit as done,
               coalesce(r.first_wire_at, now()) as first_wire_at,
               o.what, o.state, o.reason, o.delay_s, o.doubt, o.answered, o.message_ids, o.ages, o.receipts
 ), stays as (
-    update tocsin.ready r set done = o.done::varbit, attempt = o.attempt, first_wire_at = coalesce(r.first_wire_at, now())
+    update tocsin.ready r set done = o.done::varbit, attempt = o.attempt, parts = o.parts, first_wire_at = coalesce(r.first_wire_at, now())
     from outcome o
     where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what = 0
-    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, r.parts,
+    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, o.parts,
               o.answered, o.message_ids, o.ages
 ), accepted as (
     select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, answered, message_ids, ages from gone

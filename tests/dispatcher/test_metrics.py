@@ -21,6 +21,8 @@ PUBLIC = {
     "tocsin_fenced": ("counter", {"link"}),
     "tocsin_settle_pending": ("gauge", set()),
     "tocsin_database_up": ("gauge", set()),
+    "tocsin_partitions_ahead_days": ("gauge", set()),
+    "tocsin_partitions_kept_days": ("gauge", set()),
 }
 
 
@@ -86,7 +88,9 @@ def test_help_texts_say_what_a_rise_means(registry, metrics):
     """Who is woken by an alert reads this first."""
     used(metrics)
     for metric in registry.collect():
-        assert "A rise" in metric.documentation or metric.name == "tocsin_database_up"
+        assert (
+            "A rise" in metric.documentation or "A fall" in metric.documentation or metric.name == "tocsin_database_up"
+        )
 
 
 def test_buckets_reach_from_a_millisecond_to_an_hour():

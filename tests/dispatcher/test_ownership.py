@@ -181,7 +181,7 @@ async def test_a_link_given_back_is_free(tmp_path, queue_url):
         owner = owner_of(one)
         await take(one, owner)
 
-        await owner.give_back(one.claiming)
+        await owner.give_back(one.claiming, list(owner.epochs))
 
         assert not owner._fence.holds(LINK)
         assert await one.app.value("select owner from tocsin.link") is None

@@ -616,7 +616,7 @@ class TestOwning:
     async def test_a_changed_rate_needs_no_new_bind(self):
         """An operator turns it down while messages flow."""
         async with account() as a:
-            a.link.set_throughput(5)
+            a.link.reconfigure(replace(a.link.settings, throughput_per_s=5))
             a.link.submit([submission() for _ in range(10)])
             await a.smsc.seen("submit_sm", 4)
 

@@ -101,7 +101,7 @@ HOT = {
                 texts(["{1}"] * ELEMENTS),
                 texts(["{x}"] * ELEMENTS),
             ],
-            *[texts(["{0.1}"] * ELEMENTS), numbers],
+            *[texts(["{0.1}"] * ELEMENTS), numbers, ones],
         ],
     ),
     "release": Hot(PROBING, [numbers]),
