@@ -47,6 +47,8 @@ class DaemonSettings:
     unknown_after_s: Seconds = 2 * DAY_S  # beyond the validity period
     doubt_resend_s: Seconds = 60.0
     takeover_s: Annotated[float, Between(1, 3600)] = 10.0
+    failover_after_s: Seconds = 30.0
+    failover_after_urgent_s: Seconds = 3.0
     retention_days: Annotated[int, Between(8, 400)] = 45
 
 

@@ -32,7 +32,8 @@ from dispatcher.http import HttpListener, Readiness
 from dispatcher.inbound import InboundDesk
 from dispatcher.loops import Loops, Signals
 from dispatcher.metrics import DispatcherMetrics, new_registry
-from dispatcher.ownership import Fence, Owner
+from dispatcher.next_link import NextLink
+from dispatcher.ownership import BEAT_SHARE, Fence, Owner
 from dispatcher.pauses import Pauses
 from dispatcher.receipts import ReceiptDesk
 from dispatcher.record import Record
@@ -142,6 +143,17 @@ class Daemon:
             categories=self._dispatcher.categories,
             longest_s=longest_s,
             pauses=self._pauses,
+            next_link=NextLink(
+                epochs=epochs,
+                gateway=lambda: self._gateway,
+                claimer=self._claimer,
+                metrics=self._metrics,
+                after_s=settings.daemon.failover_after_s,
+                after_urgent_s=settings.daemon.failover_after_urgent_s,
+                beat_s=BEAT_SHARE * settings.daemon.takeover_s,
+                wake_claimer=signals.wake_claims,
+                clock=clock,
+            ),
             wake_claimer=signals.wake_claims,
             clock=clock,
         )
@@ -155,6 +167,7 @@ class Daemon:
             inbound=self._inbound,
             pauses=self._pauses,
             gateway=lambda: self._gateway,
+            emergency_enqueued=self._upkeep.emergency_enqueued,
             rules_changed=self._upkeep.rules_changed,
             signals=signals,
             clock=clock,

@@ -82,6 +82,7 @@ class Loops:
         inbound: InboundDesk,
         pauses: Pauses,
         gateway: Callable[[], Gateway],
+        emergency_enqueued: Callable[[str], None],
         rules_changed: Callable[[], None],
         signals: Signals,
         clock: Callable[[], float],
@@ -95,6 +96,7 @@ class Loops:
         self._inbound = inbound
         self._pauses = pauses
         self._gateway = gateway
+        self._emergency_enqueued = emergency_enqueued
         self._rules_changed = rules_changed
         self._signals = signals
         self._clock = clock
@@ -114,7 +116,11 @@ class Loops:
             nonlocal heard_at
             heard_at = self._clock()
 
-        await connection.listen("tocsin_ready", lambda _link: self._signals.urgent.set())
+        def ready(link: str) -> None:
+            self._signals.urgent.set()
+            self._emergency_enqueued(link)
+
+        await connection.listen("tocsin_ready", ready)
         await connection.listen("tocsin_control", lambda _: self._rules_changed())
         await connection.listen("tocsin_alive", heard)
         await connection.fetch("notify_alive", self._owner)

@@ -140,6 +140,15 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._failed_over = _Children(
+            Counter(
+                "tocsin_failed_over_jobs_total",
+                "Waiting jobs that went from a link which could not send to the next one of their route. A rise: it is"
+                " down, refused or paused.",
+                ("link",),
+                registry=registry,
+            )
+        )
         self.settle_pending = Gauge(
             "tocsin_settle_pending",
             "Outcomes that are known here and not yet in the database. A rise: the database is slow or away.",
@@ -166,7 +175,7 @@ class DispatcherMetrics:
 
         self._of_links: tuple[tuple[_Children[Any], int], ...] = (  # and the place of the link among their labels
             (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._inbound, 0),
-            (self._uncertain, 0), (self._fenced, 0),
+            (self._uncertain, 0), (self._fenced, 0), (self._failed_over, 0),
         )  # fmt: skip
 
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
@@ -184,6 +193,7 @@ class DispatcherMetrics:
                 self._inbound[link, kind].inc(0)
             self._uncertain[(link,)].inc(0)
             self._fenced[(link,)].inc(0)
+            self._failed_over[(link,)].inc(0)
 
     def forget_link(self, link: str) -> None:
         """Show the link no more: the file does not name it."""
@@ -218,6 +228,10 @@ class DispatcherMetrics:
     def count_fenced(self, link: str, answers: int = 1) -> None:
         """Count answers that were kept as FENCED."""
         self._fenced[(link,)].inc(answers)
+
+    def count_failed_over(self, link: str, jobs: int) -> None:
+        """Count waiting jobs that the next link took from this one."""
+        self._failed_over[(link,)].inc(jobs)
 
     def set_queue(self, lane: int, jobs: float, oldest_s: float) -> None:
         """Show what waits in a lane."""

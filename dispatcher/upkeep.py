@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from config.settings import DaemonSettings
     from dispatcher.claim import Claimer
     from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.next_link import NextLink
     from dispatcher.pauses import Pauses
     from dispatcher.receipts import ReceiptDesk
     from dispatcher.store import Connection
@@ -45,6 +46,7 @@ class Upkeep:
         categories: dict[str, CategoryRules],
         longest_s: float,
         pauses: Pauses,
+        next_link: NextLink,
         wake_claimer: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -56,6 +58,7 @@ class Upkeep:
         self._categories = categories
         self._longest_s = longest_s  # the longest time to live of a category
         self._pauses = pauses
+        self._next_link = next_link
         self._wake_claimer = wake_claimer
         self._clock = clock
         self.retention = Retention(settings.retention_days, metrics)
@@ -88,6 +91,7 @@ class Upkeep:
     def _chores(self) -> list[tuple[str, float, Callable[[Connection], Coroutine[None, None, None]]]]:
         return [
             ("promote", 0.2, self._promote),
+            ("next_link", 0.5, self._next_link.take_waiting),
             ("read_rules", 1.0, self.read_rules),
             ("expire_urgent", 5.0, self._expire_urgent),
             ("expire_slice", 5.0, self._expire_slice),
@@ -111,6 +115,11 @@ class Upkeep:
             self._wake_claimer()
         if len(rows) == PROMOTE_AT_ONCE:
             self._due["promote"] = 0.0
+
+    def emergency_enqueued(self, link: str) -> None:
+        """Look at the next turn whether another link has to take it."""
+        if not self._next_link.carries(link):
+            self._due["next_link"] = 0.0
 
     def rules_changed(self) -> None:
         """Read the rules at the next turn: an operator changed them."""

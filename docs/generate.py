@@ -62,6 +62,7 @@ LOGGED = {
     "drain_finished": "Windows are empty, outcomes are written, links are given back.",
     "drain_incomplete": "The drain's time was over; what is unsettled is accounted for at the next start.",
     "drain_started": "SIGTERM: nothing more is claimed.",
+    "jobs_failed_over": "Waiting jobs of a link that cannot send went to the next one of their route.",
     "jobs_released": "Claimed jobs went back to the queue unwritten.",
     "late_answer_settled": "An answer came after its time-out and was used.",
     "link_failed": "A link ended by a fault of ours.",

@@ -19,6 +19,7 @@ PUBLIC = {
     "tocsin_inbound": ("counter", {"link", "class"}),
     "tocsin_uncertain_segments": ("gauge", {"link"}),
     "tocsin_fenced": ("counter", {"link"}),
+    "tocsin_failed_over_jobs": ("counter", {"link"}),
     "tocsin_settle_pending": ("gauge", set()),
     "tocsin_database_up": ("gauge", set()),
     "tocsin_partitions_ahead_days": ("gauge", set()),
@@ -46,6 +47,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.count_inbound("carrier-a", "text")
     metrics.set_uncertain("carrier-a", 2)
     metrics.count_fenced("carrier-a")
+    metrics.count_failed_over("carrier-a", 1)
     metrics.settle_pending.set(7)
     metrics.database_up.set(1)
 

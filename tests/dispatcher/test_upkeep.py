@@ -8,6 +8,7 @@ import pytest
 
 from config.settings import DaemonSettings
 from dispatcher.errors import StoreUnavailable
+from dispatcher.next_link import NextLink
 from dispatcher.pauses import Pauses
 from dispatcher.store import PINNED, connect
 from dispatcher.upkeep import Upkeep
@@ -40,6 +41,17 @@ class Chores:
             categories=self.categories,
             longest_s=3 * DAY_S,
             pauses=self.pauses,
+            next_link=NextLink(
+                epochs=one.epochs,
+                gateway=lambda: gateway,
+                claimer=one.claimer,
+                metrics=one.metrics,
+                after_s=30.0,
+                after_urgent_s=3.0,
+                beat_s=2.0,
+                wake_claimer=self._wake,
+                clock=one.clock,
+            ),
             wake_claimer=self._wake,
             clock=one.clock,
         )

@@ -1,0 +1,65 @@
+-- name: link_states
+-- What every instance told of its links, those that left the file included; unbound_for_s in seconds. Locks: none.
+select name, coalesce(owner, '') as owner, epoch, beat, state = 'bound' and enabled and not paused as able,
+       case when state <> 'bound' then extract(epoch from now() - state_since)::float8 else 0 end as unbound_for_s
+from tocsin.link;
+
+-- name: move_waiting
+-- Takes waiting rows of link $1 and lane $2 behind id $3 for the links $6 (epochs $7), which are ours: those whose next able link ($5)
+-- is one of them. $4 rows looked at, $8 ids to leave alone. A row with accepted parts stays: its other parts went by its link. The journal is
+-- asked in a new statement (`named`); a row that it names is put back by rolling back.
+-- Locks: key share on our link rows (the fence); the rows looked at, skip locked. Index: ready's primary key.
+with picked as materialized (
+    select r.ctid as place, r.id, r.recipient, r.sender, r.body, r.category
+    from tocsin.ready r
+    where r.link = $1 and r.lane = $2 and r.id > $3 and r.done is null and r.id not in (select unnest($8::text::bigint[]))
+    order by r.id limit $4::int
+    for update skip locked
+), fence as materialized (
+    select l.name from unnest($6::text::text[], $7::text::bigint[]) e (name, epoch)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    where exists (select from picked)
+    for key share of l
+), chosen as materialized (
+    select p.place, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
+    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, $1, $5::text::text[]) as link offset 0) c
+    join fence f on f.name = c.link
+), gone as (
+    delete from tocsin.ready r using chosen c where r.ctid = c.place and c.parts is not null
+    returning r.*, c.link as to_link, c.parts as parts_there
+), arrived as (
+    insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
+                              expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
+    select to_link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
+           cancel_group, attempt, resends, parts_there, done, first_wire_at
+    from gone returning link, id
+)
+select (select max(id) from picked) as upto, (select count(*) from picked)::int as looked,
+       array(select link from arrived order by id) as links, array(select id from arrived order by id) as ids;
+
+-- name: move_due
+-- The same for deferred rows of link $1 that are due while nobody promotes them; $2 at most, $3 able links, $4 ours with epochs $5.
+-- Locks: the fence; the rows looked at, skip locked. Index: deferred's primary key.
+with picked as materialized (
+    select d.ctid as place, d.recipient, d.sender, d.body, d.category
+    from tocsin.deferred d
+    where d.due_at <= now() and d.link = $1 and d.done is null
+    order by d.due_at limit $2::int for update skip locked
+), fence as materialized (
+    select l.name from unnest($4::text::text[], $5::text::bigint[]) e (name, epoch)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    where exists (select from picked)
+    for key share of l
+), chosen as materialized (
+    select p.place, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
+    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, $1, $3::text::text[]) as link offset 0) c
+    join fence f on f.name = c.link
+), gone as (
+    delete from tocsin.deferred d using chosen c where d.ctid = c.place and c.parts is not null
+    returning d.*, c.link as to_link, c.parts as parts_there
+)
+insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
+                          expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
+select to_link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
+       cancel_group, attempt, resends, parts_there, done, first_wire_at
+from gone returning link, lane, id;
