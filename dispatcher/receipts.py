@@ -326,7 +326,7 @@ class ReceiptDesk:
         for n in left:
             chosen = pick(items[n], candidates.get(n, []))
             if chosen is None:
-                unmatched.append(items[n])
+                (repeated if self._waits_already(items[n]) else unmatched).append(items[n])
             elif chosen["receipt_state"] >= items[n].rank:
                 repeated.append(items[n])
             else:
@@ -371,6 +371,14 @@ class ReceiptDesk:
         if len(self._parked) < MOST_PARKED:
             for form in item.forms:
                 self._parked.setdefault((item.link, form), []).append(item)
+
+    def _waits_already(self, item: Item) -> bool:
+        """Whether the same receipt is parked: the SMSC sent it again."""
+        return not item.parked_id and any(
+            (other.message_id, other.rank, other.error, other.addresses, other.submitted_on)
+            == (item.message_id, item.rank, item.error, item.addresses, item.submitted_on)
+            for other in self._parked.get((item.link, item.message_id), ())
+        )
 
     def _unpark(self, item: Item) -> None:
         for form in item.forms:

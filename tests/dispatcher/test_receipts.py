@@ -44,6 +44,21 @@ async def test_a_receipt_makes_its_job_delivered_and_is_then_answered(tmp_path, 
         assert one.counter("tocsin_receipts_total", link=LINK, state="delivered") == 1
 
 
+async def test_a_repeated_receipt_that_nobody_can_match_is_kept_once(tmp_path, queue_url):
+    """Property 7 for those that wait for their segment; one that says something else is another receipt."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.receive(receipt("nobody", UNDELIVERED))
+        before = await tables(one.app, "receipt_wait")
+
+        (again,) = await one.receive(receipt("nobody", UNDELIVERED))
+
+        assert again.answers == [OK]
+        assert await tables(one.app, *before) == before
+        assert one.counter("tocsin_receipts_total", link=LINK, state="repeated") == 1
+        await one.receive(receipt("nobody", DELIVERED))
+        assert await one.app.value("select count(*) from tocsin.receipt_wait") == 2
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 async def test_a_repeated_receipt_changes_nothing_but_a_counter(tmp_path, queue_url, parts):
     """Property 7: SMSCs repeat what they believe was not heard."""
