@@ -110,7 +110,9 @@ class Daemon:
             wake=signals.arrival.set,
             unsettled=unsettled,
         )
-        self._inbound = InboundDesk(record=record, metrics=self._metrics, clock=clock, wake=signals.arrival.set)
+        self._inbound = InboundDesk(
+            epochs=epochs, record=record, metrics=self._metrics, clock=clock, wake=signals.arrival.set
+        )
         self._settler = Settler(
             epochs=epochs,
             claimer=self._claimer,

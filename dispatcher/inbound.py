@@ -1,6 +1,7 @@
 """Stores what patients and staff send us, and only then answers it.
 
-The deliver_sm_resp goes out after the commit; when the database is away it says 0x64, and the SMSC keeps the message.
+The deliver_sm_resp goes out after the commit; when the database is away, or another process has taken the link over, it
+says 0x64, and the SMSC keeps the message.
 SMPP gives an MO message no id, so a repetition is told by its octets, and only when we know that it must be one: the
 same link, addresses, coding and octets within 120 s, *and* the earlier deliver_sm_resp was never written. Two honest
 "YES" survive. Whether a response was written survives the process in the local record.
@@ -19,7 +20,7 @@ from dispatcher.store import array, texts
 from gateway import Inbound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.record import Record
@@ -52,8 +53,15 @@ class InboundDesk:
     """MO messages that wait for the next flush."""
 
     def __init__(
-        self, *, record: Record, metrics: DispatcherMetrics, clock: Callable[[], float], wake: Callable[[], None]
+        self,
+        *,
+        epochs: Mapping[str, int],
+        record: Record,
+        metrics: DispatcherMetrics,
+        clock: Callable[[], float],
+        wake: Callable[[], None],
     ) -> None:
+        self._epochs = epochs
         self._record = record
         self._metrics = metrics
         self._clock = clock
@@ -129,17 +137,26 @@ class InboundDesk:
                 array([message.data_coding for _, message, _, _ in fresh]),
                 array([message.esm_class for _, message, _, _ in fresh]),
                 texts([key for _, _, _, key in fresh]),
+                *self._fence(),
             )
         except StoreUnavailable:
             for _, _, delivery, _ in fresh:
                 delivery.answer(TEMPORARY)
             raise
         self._record.acknowledged([row["inbound_id"] for row in rows], now)
+        owned = {row["link"] for row in rows}
         for link, message, delivery, key in fresh:
+            if link not in owned:
+                delivery.answer(TEMPORARY)
+                continue
             self._metrics.count_inbound(link, _kind(message))
             if not delivery.answer(OK):
                 self._unanswered[key] = now
         return len(items)
+
+    def _fence(self) -> tuple[str, str]:
+        """The owned links and their epochs."""
+        return texts(self._epochs), array(self._epochs.values())
 
     async def _flush_undecodable(self, connection: Connection) -> None:
         while self._undecodable:
@@ -153,6 +170,7 @@ class InboundDesk:
                 texts([octets.hex()]),
                 *(array([0]),) * 2,  # no data_coding, esm_class
                 texts([key]),
+                *self._fence(),
             )
             self._undecodable.popleft()
             self._metrics.count_inbound(link, "undecodable")

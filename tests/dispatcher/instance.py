@@ -85,7 +85,9 @@ class Instance:
             wake=lambda: None,
             unsettled=unsettled,
         )
-        self.inbound = InboundDesk(record=record, metrics=self.metrics, clock=self.clock, wake=lambda: None)
+        self.inbound = InboundDesk(
+            epochs=self.epochs, record=record, metrics=self.metrics, clock=self.clock, wake=lambda: None
+        )
         self.settler = Settler(
             epochs=self.epochs,
             claimer=self.claimer,

@@ -62,6 +62,21 @@ async def test_without_the_database_a_message_is_refused_and_not_kept(tmp_path, 
         assert await texts_of(one) == ["YES"]
 
 
+async def test_what_came_over_a_link_that_is_no_longer_ours_is_left_to_its_owner(tmp_path, queue_url):
+    """0x64 and no row: the SMSC sends it again, to whoever has taken the link over."""
+    async with instance(tmp_path, queue_url) as one:
+        one.epochs[LINK] -= 1  # as an earlier owner knows it
+
+        (given,) = await one.deliver(YES)
+
+        assert given.answers == [TEMPORARY]
+        assert await texts_of(one) == []
+        one.epochs[LINK] += 1
+        (again,) = await one.deliver(YES)
+        assert again.answers == [OK]
+        assert await texts_of(one) == ["YES"]
+
+
 async def test_what_waits_when_the_database_goes_is_refused_at_once(tmp_path, queue_url):
     """The SMSC's window is not held by what we cannot store."""
     async with instance(tmp_path, queue_url) as one:
@@ -138,7 +153,7 @@ async def test_whether_a_response_was_written_outlives_the_process(tmp_path, que
             for file in (tmp_path / "1_a" / "record").iterdir():
                 file.unlink()
         record = Record.open(tmp_path / "1_a" / "record")
-        desk = InboundDesk(record=record, metrics=one.metrics, clock=one.clock, wake=lambda: None)
+        desk = InboundDesk(epochs=one.epochs, record=record, metrics=one.metrics, clock=one.clock, wake=lambda: None)
         await desk.restore(one.flushing, [LINK])
         given = Given(YES)
         desk.take(LINK, [given])  # type: ignore[list-item]
