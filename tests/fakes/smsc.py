@@ -46,6 +46,7 @@ STAT = {
     REJECTED: "REJECTD",
 }
 THROTTLED = 0x58
+SUBMIT_SM_RESP = b"\x80\x00\x00\x04"
 BIND_COMMANDS = ("bind_transmitter", "bind_receiver", "bind_transceiver")
 
 
@@ -108,6 +109,7 @@ class Session:
         self.number = number
         self.bind: Logged | None = None  # once it was accepted
         self.numbers = _Numbers()
+        self._gathered: list[bytes] = []  # answers that wait for company
         self._reader = reader
         self._writer = writer
 
@@ -131,6 +133,7 @@ class Session:
                 if not status:
                     self.bind = pdu
                     self.send(f"{pdu.command}_resp", sequence=pdu.sequence, system_id="smsc")
+                    self._deliver_again()
                 else:
                     self.send_raw(_bare(f"{pdu.command}_resp", pdu.sequence, status))
         elif pdu.command == "submit_sm":
@@ -141,6 +144,8 @@ class Session:
                 asyncio.get_running_loop().call_later(answer.delay_s, self._answer_submit, pdu, answer)
             else:
                 self._answer_submit(pdu, answer)
+        elif pdu.command == "deliver_sm_resp":
+            smsc.undelivered.pop((self.number, pdu.sequence), None)
         elif pdu.command == "enquire_link" and smsc.answers_enquiries:
             self.send("enquire_link_resp", sequence=pdu.sequence)
         elif pdu.command == "unbind" and smsc.answers_unbinds:
@@ -171,14 +176,29 @@ class Session:
         pdu.sequence = number
         octets: bytes = pdu.generate()
         self.send_raw(octets)
+        if command == "deliver_sm":
+            self.smsc.undelivered[self.number, number] = octets
         return int(pdu.sequence)
+
+    def _deliver_again(self) -> None:
+        """Send what an earlier connection left unanswered, octet for octet."""
+        if self.smsc.delivers_again and self.receives:
+            for (session, number), octets in list(self.smsc.undelivered.items()):
+                if session != self.number:
+                    del self.smsc.undelivered[session, number]
+                    self.smsc.undelivered[self.number, number] = octets
+                    self.numbers.sequence = max(self.numbers.sequence, number)
+                    self.send_raw(octets)
 
     def send_raw(self, octets: bytes) -> None:
         """Write octets that need not be a PDU."""
         if not self._writer.is_closing():
             with contextlib.suppress(Exception):  # what is not a PDU is not logged
                 self.smsc._note(self.number, octets, sent=True)
-            self._writer.write(octets)
+            self._gathered.append(octets)
+            if octets[4:8] != SUBMIT_SM_RESP or len(self._gathered) >= self.smsc.answers_at_once:
+                self._writer.write(b"".join(self._gathered))
+                self._gathered.clear()
 
     def drop(self) -> None:
         """End the connection without a word."""
@@ -195,7 +215,12 @@ class Smsc:
         self.answers_unbinds = True
         self.bind_statuses: deque[int] = deque()  # of the next binds; 0 accepts
         self.answer_delay_s = 0.0  # added to that of each answer
+        self.answers_at_once = 1  # submit_sm_resp that wait for each other and leave in one write
         self.receipt_delay_s: float | None = None  # None: no receipts
+        self.delivers_again = False  # on the next bind, what an earlier connection left unanswered
+        self.undelivered: dict[
+            tuple[int, int], bytes
+        ] = {}  # deliver_sm without an answer, by session and sequence_number
         self.throttle_above: int | None = None  # submit_sm in any sliding second; those above get ESME_RTHROTTLED
         self.log: list[Logged] = []
         self.on_log: Callable[[Logged], None] = lambda _: None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 LINK = "carrier-a"
+TOCSIN = ("-c", "from dispatcher.cli import main; main()")  # after the interpreter
 POLL_S = 0.02
 CATEGORIES = (
     "emergency", "staff", "reply", "auth", "conversational", "transactional", "informational", "marketing",
@@ -300,10 +301,11 @@ async def journey(
 
 
 class Child:
-    """A daemon in a process of its own; its log goes to a file."""
+    """A daemon in a process of its own; its log goes to a file. ``command`` is what takes the arguments of ``tocsin``."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, command: Sequence[str] = TOCSIN) -> None:
         self._path = path
+        self.command = command
         self._log = path.parent / "daemon.log"
         self._process: asyncio.subprocess.Process | None = None
         self._begins_at = 0
@@ -315,8 +317,7 @@ class Child:
             self.started_at = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-c",
-                "from dispatcher.cli import main; main()",
+                *self.command,
                 "run",
                 "--config",
                 str(self._path),

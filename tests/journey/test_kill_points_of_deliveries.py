@@ -1,0 +1,142 @@
+"""kill -9 at exactly named points between a deliver_sm and its answer.
+
+An SMSC sends a deliver_sm again, octet for octet, whose deliver_sm_resp it never read. What was stored before must be
+recognised, what was not must be stored, and an honest second message of the same words must survive.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+
+from tests.dispatcher.instance import tables
+from tests.journey.killed import world_of
+
+pytestmark = pytest.mark.slow
+
+TO = "447700900123"
+BODIES = {"one-part": "x", "two-parts": "x" * 200}
+
+
+class Told(NamedTuple):
+    """Of a receipt whose daemon died: what must hold while nobody runs, and how often the SMSC sends it."""
+
+    state: str
+    events: list[str]
+    sends: int
+
+
+RECEIPTS = {
+    "receipt-unsent": Told("submitted", [], sends=2),
+    "receipt-committed": Told("delivered", ["job.delivered"], sends=2),
+    "delivery-answered": Told("delivered", ["job.delivered"], sends=1),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize(("point", "told"), RECEIPTS.items(), ids=RECEIPTS)
+async def test_a_receipt_counts_once_wherever_its_daemon_died(tmp_path, queue_url, point, told, body):
+    """Of a job of several parts the last receipt is the one that dies."""
+    async with world_of(tmp_path, queue_url) as world:
+        smsc, app = world.smsc, world.app
+        number = await app.enqueue(TO, body)
+        parts = 1 if body == BODIES["one-part"] else 2
+        await world.start_to_die_at(point, "--nth", str(parts))
+        submits = await smsc.seen("submit_sm", parts)
+        await app.until_state(number, "submitted")
+        names = [answer.fields["message_id"] for answer in smsc.answers()]
+        for n, (name, submit) in enumerate(zip(names, submits, strict=True)):
+            await smsc.seen("deliver_sm_resp", n)
+            smsc.deliver_receipt(name, submit)
+        await world.died_at(point)
+        assert (await app.state(number), await app.events(number)) == (told.state, told.events)
+        assert len(smsc.received("deliver_sm_resp")) == parts - 1 + (told.sends == 1)
+        killed = await tables(app, "sent", "receipt_wait", "event_log")
+
+        await world.restart()
+        await world.until_bound()
+        await smsc.seen("deliver_sm_resp", parts)
+        await app.until_state(number, "delivered")
+        if told.state == "delivered":
+            assert await tables(app, *killed) == killed
+        recovered = await tables(app, *killed)
+        for name, submit in zip(names, submits, strict=True):
+            smsc.deliver_receipt(name, submit)
+        answers = await smsc.seen("deliver_sm_resp", 2 * parts)
+
+        await world.end()
+        assert await tables(app, *killed) == recovered, "a receipt that comes again changes nothing"
+        assert {answer.status for answer in answers} == {0}
+        assert await app.events(number) == ["job.delivered"]
+        delivered = [pdu.octets for pdu in smsc.log if pdu.command == "deliver_sm"]
+        assert delivered[parts - 1 : parts - 1 + told.sends] == [delivered[parts - 1]] * told.sends
+        assert len(delivered) == 2 * parts + told.sends - 1
+        assert len(smsc.received("submit_sm")) == parts
+
+
+async def test_a_receipt_that_nobody_can_match_is_kept_once_though_its_daemon_died(tmp_path, queue_url):
+    """It was stored, and the SMSC sends it again."""
+    async with world_of(tmp_path, queue_url) as world:
+        await world.start_to_die_at("receipt-kept")
+        await world.until_bound()
+        world.smsc.deliver_receipt("nobody")
+        await world.died_at("receipt-kept")
+        assert await world.app.value("select count(*) from tocsin.receipt_wait") == 1
+
+        await world.restart()
+        (answer,) = await world.smsc.seen("deliver_sm_resp")
+        await world.end()
+
+        assert answer.status == 0
+        assert await world.app.value("select count(*) from tocsin.receipt_wait") == 1
+
+
+class Stored(NamedTuple):
+    """Of a reply whose daemon died: rows of the inbox while nobody runs, and in the end; how often the SMSC sends it."""
+
+    killed: int
+    ended: int
+    sends: int
+
+
+REPLIES = {
+    "reply-unsent": Stored(0, 1, sends=2),
+    "reply-committed": Stored(1, 1, sends=2),
+    # By the local record its answer was about to be written. If it was, the next one is an honest second YES: rather two
+    # rows than a reply that is lost.
+    "reply-acknowledged": Stored(1, 2, sends=2),
+    "delivery-answered": Stored(1, 1, sends=1),
+}
+
+
+@pytest.mark.parametrize(("point", "stored"), REPLIES.items(), ids=REPLIES)
+async def test_a_reply_is_stored_once_wherever_its_daemon_died(tmp_path, queue_url, point, stored):
+    """And once more when the patient sends the same words again."""
+    async with world_of(tmp_path, queue_url) as world:
+        smsc, app = world.smsc, world.app
+
+        async def inbox() -> int:
+            return int(await app.value("select count(*) from tocsin.inbox where source = $1 and text = 'YES'", TO))
+
+        await world.start_to_die_at(point)
+        await world.until_bound()
+        smsc.deliver(source_addr=TO, short_message=b"YES")
+        await world.died_at(point)
+        assert await inbox() == stored.killed
+
+        await world.restart()
+        await smsc.seen("deliver_sm_resp")
+        assert await inbox() == stored.ended
+        await world.until_bound()
+        smsc.deliver(source_addr=TO, short_message=b"YES")
+        answers = await smsc.seen("deliver_sm_resp", 2)
+        await world.end()
+
+        assert await inbox() == stored.ended + 1
+        assert [answer.status for answer in answers] == [0, 0]
+        delivered = Counter(pdu.octets[16:] for pdu in smsc.log if pdu.command == "deliver_sm")
+        assert list(delivered.values()) == [stored.sends + 1]
+        events = await app.fetch("select type, subject from tocsin.event_log where type like 'inbound.%'")
+        assert len({event["subject"] for event in events}) == len(events) == stored.ended + 1
