@@ -25,6 +25,7 @@ import asyncpg
 from dispatcher.cli import main
 from dispatcher.daemon import Daemon
 from dispatcher.metrics import DispatcherMetrics
+from dispatcher.next_link import NextLink
 from dispatcher.ownership import Owner
 from dispatcher.record import Record
 from dispatcher.store import Connection
@@ -108,6 +109,14 @@ POINTS = {
     "expiry-unsent": unsent("expire"),
     "expiry-uncommitted": done("named"),
     "expiry-committed": before(DispatcherMetrics, "count_job", lambda arguments: arguments[1] == "expired"),
+    "drop-unsent": unsent("drop_partition"),
+    "drop-committed": Point(
+        Connection, "fetch", after=True, counts=lambda arguments, rows: arguments[0] == "drop_partition" and rows[0][0]
+    ),
+    # to the next link
+    "move-unsent": unsent("move_waiting"),
+    "move-uncommitted": done("named"),
+    "move-committed": before(NextLink, "_tell", lambda arguments: arguments[1]),
     # the drain
     "drain-begun": after(Daemon, "stop"),
     "release-unsent": unsent("release"),

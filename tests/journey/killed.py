@@ -18,7 +18,7 @@ from tests.fakes.smsc import Smsc
 from tests.journey.running import LINK, ROOT, Child, app_of, until, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from tests.journey.running import App
@@ -105,12 +105,23 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(folder: Path, queue_url: str, **link: object) -> AsyncIterator[World]:
-    """Bring up the SMSC; the file is applied, so that an app can enqueue before a daemon is there."""
+async def world_of(
+    folder: Path,
+    queue_url: str,
+    *,
+    first_port: int | None = None,
+    daemon: Mapping[str, object] | None = None,
+    **link: object,
+) -> AsyncIterator[World]:
+    """Bring up the SMSC; the file is applied, so that an app can enqueue before a daemon is there.
+
+    With ``first_port`` a link to there comes first in the route.
+    """
     asyncio.get_running_loop().set_debug(False)
     async with Smsc() as smsc, app_of(queue_url) as app:
         smsc.delivers_again = True
-        path = write_file(folder, queue_url, {LINK: {"port": smsc.port, **link}})
+        first = {} if first_port is None else {"first": {"port": first_port, **link}}
+        path = write_file(folder, queue_url, first | {LINK: {"port": smsc.port, **link}}, daemon=daemon)
         connection = await connect(queue_url)
         await apply(connection, load(path, {}))
         await connection.close()
