@@ -70,7 +70,9 @@ select now(), id, link, lane, app, client_ref, recipient, sender, body, category
 from gone returning id, category;
 
 -- name: give_up_doubt
--- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time.
+-- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time. The job is unknown, and
+-- is returned, unless another part of it still awaits its receipt: whoever brings that part home tells it.
+-- Locks: the rows of uncertain. Index: sent (job_id) for the other parts.
 with gone as (
     delete from tocsin.uncertain u
     where u.link = any ($1::text::text[]) and greatest(u.expires_at, u.since) <= now() - make_interval(secs => $2::float8)
@@ -82,13 +84,17 @@ with gone as (
            g.app, 'DOUBT', 20, now()
     from gone g, generate_series(1, g.parts) p (part)
     where g.done is null or get_bit(g.done, p.part - 1) = 0
+), told as (
+    select g.* from gone g
+    where not exists (select from tocsin.sent s join tocsin.link l on l.name = s.link and l.receipts = 'all'
+                      where s.job_id = g.id group by s.part having max(coalesce(s.receipt_state, 10)) = 10)
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app, 'job.unknown', g.id::text,
            g.client_ref, g.category, 'DOUBT'
-    from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
+    from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told g
 )
-select id, category from gone;
+select id, category from told;
 
 -- name: give_up_receipts
 -- Segments whose receipt never came: unknown, once validity and $2 seconds have passed. $1 links, $3 the longest validity in seconds,

@@ -217,9 +217,37 @@ async def test_doubt_that_nothing_resolved_ends_in_unknown(tmp_path, queue_url):
             (1, None, None),
             (2, "DOUBT", 20),
         ]
-        assert (await one.app.events(number))[-1] == "job.unknown"
         assert await one.app.value("select count(*) from tocsin.uncertain") == 0
         assert await one.app.value("select body from tocsin.sent_text") is None
+
+
+@pytest.mark.parametrize("known", [20, 30, 40])
+async def test_a_job_is_told_as_unknown_once_no_part_of_it_is_awaited(tmp_path, queue_url, known):
+    """Not while its state is submitted, and not twice: when doubt ends, and when the last receipt is given up."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        awaited, brought = [await doubtful(one, body="x" * 200, parts=(2,)) for _ in range(2)]
+        await one.app.connection.execute("update tocsin.sent set receipt_state = $1 where job_id = $2", known, brought)
+        await age(one, "uncertain", "since", "3 days")
+        await age(one, "uncertain", "expires_at", "3 days 1 minute")
+        await chores.run()
+
+        assert [await one.app.state(number) for number in (awaited, brought)] == ["submitted", "unknown"]
+        told = [await one.app.events(number) for number in (awaited, brought)]
+        assert told == [["job.uncertain"], ["job.uncertain", "job.unknown"]]
+
+        await one.app.fetch("select tocsin.make_partitions(1)")
+        await one.app.connection.execute(PARTITIONS_OF_OLD)
+        await one.app.connection.execute(
+            "update tocsin.sent set submitted_at = now() - interval '75 hours', enqueued_at = now() - interval '75 hours'"
+            " where job_id = $1",
+            awaited,
+        )
+        await chores.run()
+
+        assert await one.app.state(awaited) == "unknown"
+        assert (await one.app.events(awaited)).count("job.unknown") == 1
+        assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 2
 
 
 async def test_a_receipt_that_never_came_makes_the_job_unknown(tmp_path, queue_url):
