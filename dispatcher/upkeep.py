@@ -89,6 +89,7 @@ class Upkeep:
                 log.warning("chore_failed", chore=name, problem=str(error))
 
     def _chores(self) -> list[tuple[str, float, Callable[[Connection], Coroutine[None, None, None]]]]:
+        give_up_s = min(3600.0, max(2.0, self._settings.unknown_after_s / 48))  # once an hour at the default of 48 h
         return [
             ("promote", 0.2, self._promote),
             ("next_link", 0.5, self._next_link.take_waiting),
@@ -97,7 +98,7 @@ class Upkeep:
             ("expire_slice", 5.0, self._expire_slice),
             ("resolve_doubt", 2.0, self._resolve_doubt),
             ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
-            ("give_up_receipts", 3600.0, self._give_up_receipts),
+            ("give_up_receipts", give_up_s, self._give_up_receipts),
             ("measure", 15.0, self._measure),
             ("make_partitions", 3600.0, self.retention.make),
             ("drop_partitions", 60.0, self.retention.drop),

@@ -26,14 +26,14 @@ DAY_S = 86_400.0
 class Chores:
     """The upkeep of an instance; `run` does every chore at once."""
 
-    def __init__(self, one: Instance) -> None:
+    def __init__(self, one: Instance, settings: DaemonSettings | None = None) -> None:
         self.one = one
         self.woken = 0
         self.categories: dict[str, CategoryRules] = {}
         gateway = Gateway(Recorder())
         self.pauses = Pauses(lambda: gateway, self._wake)
         self.upkeep = Upkeep(
-            settings=DaemonSettings(),
+            settings=settings or DaemonSettings(),
             epochs=one.epochs,
             claimer=one.claimer,
             receipts=one.receipts,
@@ -248,6 +248,14 @@ async def test_a_job_is_told_as_unknown_once_no_part_of_it_is_awaited(tmp_path, 
         assert await one.app.state(awaited) == "unknown"
         assert (await one.app.events(awaited)).count("job.unknown") == 1
         assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 2
+
+
+@pytest.mark.parametrize(("unknown_after_s", "every_s"), [(96.0, 2.0), (2 * DAY_S, 3600.0), (30 * DAY_S, 3600.0)])
+async def test_missing_receipts_are_looked_for_in_good_time(tmp_path, queue_url, unknown_after_s, every_s):
+    """A 48th of the wait, once an hour at most: a short wait that is looked at once an hour is an hour."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one, DaemonSettings(unknown_after_s=unknown_after_s))
+        assert {name: period for name, period, _ in chores.upkeep._chores()}["give_up_receipts"] == every_s
 
 
 async def test_a_receipt_that_never_came_makes_the_job_unknown(tmp_path, queue_url):
