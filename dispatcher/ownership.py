@@ -131,7 +131,8 @@ class Owner:
             texts([states.get(link, "unbound") for link in links]),
         )
         kept = {row["name"] for row in rows}
-        for link in kept:
+        links = [link for link in links if link in self.epochs]  # others were given back while the beat was on its way
+        for link in kept & self.epochs.keys():
             self._fence.extend(link, sent_at)
         lost = [link for link in links if link not in kept]
         for link in lost:

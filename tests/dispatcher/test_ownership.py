@@ -11,7 +11,7 @@ from dispatcher.ownership import Fence, Owner
 from dispatcher.record import Record
 from gateway import Verdict
 from tests.dispatcher.instance import Clock, Instance, instance
-from tests.journey.running import LINK
+from tests.journey.running import LINK, until
 
 TAKEOVER_S = 10.0
 TWO_PARTS = "x" * 200
@@ -160,6 +160,29 @@ async def test_an_owner_that_lost_its_link_is_told_by_its_next_beat(tmp_path, qu
         assert await old.beat(a.claiming, {}) == [LINK]
         assert not old._fence.holds(LINK)
         assert old.epochs == {}
+
+
+@pytest.mark.parametrize("owner_now", ["", "1:a"])
+async def test_a_beat_on_its_way_while_the_link_is_given_back_neither_fails_nor_lifts_the_fence(
+    tmp_path, queue_url, owner_now
+):
+    """A drain ends the daemon with 0, and what was given back may not be written to, whichever came first."""
+    async with instance(tmp_path, queue_url, name="1:a", owns=False) as one:
+        owner = owner_of(one)
+        await take(one, owner)
+        async with one.app.connection.transaction():
+            await one.app.connection.execute("update tocsin.link set owner = $1", owner_now)
+            beat = asyncio.create_task(owner.beat(one.claiming, {}))
+
+            async def waits() -> bool:
+                return bool(await one.app.value("select exists (select from pg_locks where not granted)"))
+
+            await until(waits)
+            owner.epochs.clear()
+            owner._fence.lower(LINK)
+
+        assert await beat == []
+        assert not owner._fence.holds(LINK)
 
 
 async def test_its_own_link_is_taken_at_once_after_a_restart(tmp_path, queue_url):
