@@ -4,7 +4,7 @@
 -- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
 -- other parts of their jobs. A receipt whose addresses are both other numbers than the job's raises nothing.
 -- A receipt that fits two segments undoes it all: TC300.
--- Returns a row a segment (n not null), and one for each job of several parts whose own state rose (n null).
+-- Returns a row a segment (n not null), and one for each job of several parts, or sent again, whose own state rose (n null).
 -- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
 with rise as (
     update tocsin.sent s
@@ -16,7 +16,8 @@ with rise as (
       and coalesce(s.receipt_state, 0) < o.state
       and (o.one = '' and o.other = '' or right(s.destination, 8) in (o.one, o.other)
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
-    returning o.n, s.job_id, s.part, s.parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
+    -- a job that was sent again may have two rows of its one part: the better one counts, as it does among several parts
+    returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
               extract(epoch from now() - s.submitted_at)::float8 as age
 ), checked as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise

@@ -426,6 +426,28 @@ async def test_receipts_of_a_fenced_answer_are_matched_too(tmp_path, queue_url):
         assert (await new.app.sent(number))[0]["receipt_state"] == 40
 
 
+@pytest.mark.parametrize(("first", "second"), [("m0", "m1"), ("m1", "m0")])
+@pytest.mark.parametrize("then", [DELIVERED, UNDELIVERED])
+async def test_of_a_segment_that_was_sent_again_the_better_receipt_counts_and_is_told_once(
+    tmp_path, queue_url, first, second, then
+):
+    """Both came to be accepted: the late answer's row is FENCED, the other one is of a later attempt."""
+    async with instance(tmp_path, queue_url) as one:
+        number = await one.sent(["m1"])
+        await one.app.connection.execute("update tocsin.sent set attempt = 2")
+        await one.app.connection.execute(
+            "create temporary table again as select * from tocsin.sent;"
+            "update again set message_id = 'm0', attempt = 1, reason = 'FENCED'; insert into tocsin.sent select * from again"
+        )
+
+        await one.receive(receipt(first, DELIVERED))
+        await one.receive(receipt(second, then))
+
+        assert await one.app.state(number) == "delivered"
+        assert await one.app.events(number) == ["job.delivered"]
+        assert one.counter("tocsin_jobs_total", category="transactional", state="delivered") == 1
+
+
 async def test_many_receipts_at_once_each_find_their_segment(tmp_path, queue_url):
     """More than one flush takes, in any order, with strangers among them."""
     async with instance(tmp_path, queue_url) as one:
