@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check bench docs lock
+.PHONY: help install demo test chaos lint check bench docs lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ demo: $(STAMP) ## half a minute of mixed traffic: embedded Postgres, two simulat
 
 test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DATABASE_URL
 	$(BIN)/python -m pytest -n 4 --dist loadfile
+
+SEEDS ?= 1-20
+chaos: $(STAMP) ## seeded faults over daemon, Postgres, SMSC and network, judged by the logs; SEEDS=1-200 for more
+	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
 
 lint: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -222,6 +222,7 @@ class Smsc:
             tuple[int, int], bytes
         ] = {}  # deliver_sm without an answer, by session and sequence_number
         self.throttle_above: int | None = None  # submit_sm in any sliding second; those above get ESME_RTHROTTLED
+        self.id_prefix = "m"
         self.log: list[Logged] = []
         self.on_log: Callable[[Logged], None] = lambda _: None
         self.sessions: list[Session] = []  # those that are connected
@@ -280,28 +281,34 @@ class Smsc:
         fields = {"source_addr": "4915100000001", "destination_addr": "12345", "source_addr_ton": 1} | fields
         return (session or self.receiver()).send("deliver_sm", **fields)
 
-    def deliver_receipt(self, message_id: str, submit: Logged | None = None, state: int = DELIVERED) -> int:
+    def deliver_receipt(
+        self,
+        message_id: str,
+        submit: Logged | None = None,
+        state: int = DELIVERED,
+        *,
+        session: Session | None = None,
+        addresses: dict[str, str] | None = None,
+    ) -> int:
         """Send the receipt of one message, with text and TLVs; 0 when no session takes it."""
-        if not any(session.receives for session in self.sessions):
+        if session is None and not any(session.receives for session in self.sessions):
             return 0
         stamp = time.strftime("%y%m%d%H%M")
         text = (
             f"id:{message_id} sub:001 dlvrd:001 submit date:{stamp} done date:{stamp} stat:{STAT[state]} err:000 text:"
         )
-        addresses = (
-            {}
-            if submit is None
-            else {
+        if submit is not None:
+            addresses = {
                 "source_addr": submit.fields["destination_addr"],
                 "destination_addr": submit.fields["source_addr"],
             }
-        )
         return self.deliver(
+            session=session,
             esm_class=0x04,
             short_message=text.encode("ascii"),
             receipted_message_id=message_id,
             message_state=state,
-            **addresses,
+            **(addresses or {}),
         )
 
     def unbind(self) -> None:
@@ -345,7 +352,7 @@ class Smsc:
 
     def _next_message_id(self) -> str:
         self._message_ids += 1
-        return f"m{self._message_ids:08d}"
+        return f"{self.id_prefix}{self._message_ids:08d}"
 
     def _note(self, session: int, octets: bytes, *, sent: bool) -> Logged:
         at = time.monotonic()

@@ -435,10 +435,13 @@ class Relay:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            there_reader, there_writer = await self._connect()
+            try:
+                there_reader, there_writer = await self._connect()
+            except OSError:  # nobody is there: that ends this connection, too
+                return
             self._writers.add(there_writer)
             try:
-                await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+                await self._carry(reader, writer, there_reader, there_writer)
             finally:
                 self._writers.discard(there_writer)
                 there_writer.close()
@@ -446,6 +449,15 @@ class Relay:
             self._writers.discard(writer)
             writer.close()
             self._tasks.discard(task)
+
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there_reader: asyncio.StreamReader,
+        there_writer: asyncio.StreamWriter,
+    ) -> None:
+        await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         target = urlsplit(self._target)
