@@ -26,6 +26,7 @@ from dispatcher import embedded, migrate
 from dispatcher.apply import apply
 from dispatcher.claim import Claimer
 from dispatcher.dispatch import Dispatcher
+from dispatcher.doubt import Doubt
 from dispatcher.errors import MigrationMissing, SchemaChanged, StateDirectoryHeld, StoreUnavailable
 from dispatcher.holdings import Holdings
 from dispatcher.http import HttpListener, Readiness
@@ -141,6 +142,7 @@ class Daemon:
             epochs=epochs,
             claimer=self._claimer,
             receipts=self._receipts,
+            doubt=Doubt(settings=settings.daemon, links=self._links, epochs=epochs, metrics=self._metrics),
             metrics=self._metrics,
             categories=self._dispatcher.categories,
             longest_s=longest_s,

@@ -167,7 +167,14 @@ class Dispatcher:
             if job.settled is not None or (job.outcome is not None and job.outcome.what is not What.KEEP):
                 self._settler.put_late(job, result)
                 continue
-            job.note(result.segment.part, result.verdict, result.command_status, result.message_id, result.written_at)
+            job.note(
+                result.segment.part,
+                result.verdict,
+                result.command_status,
+                result.message_id,
+                result.written_at,
+                session_over=result.session_over,
+            )
             touched[job] = None
         for job in touched:
             outcome = after_submit(job)

@@ -6,7 +6,7 @@ While a job is in memory its row stands in ``ready`` and a journal names it. It 
     SUBMITTED  the SMSC took every part; from here on receipts decide
     DEFERRED   refused for now: it waits its delay, an attempt is spent
     CLOSED     ended before acceptance: failed, expired or blocked, with one reason
-    UNCERTAIN  a part was written and never answered
+    UNCERTAIN  a part was written and never answered; SESSION_LOST: its session is over, so that no answer can come
     RELEASED   nothing of it is on the wire: back to the queue as it was
 """
 
@@ -51,6 +51,7 @@ class Outcome:
 KEEP = Outcome(What.KEEP)
 SUBMITTED = Outcome(What.SUBMITTED)
 UNCERTAIN = Outcome(What.UNCERTAIN, reason="UNANSWERED")
+SESSION_LOST = Outcome(What.UNCERTAIN, reason="SESSION_LOST")
 RELEASED = Outcome(What.RELEASED)
 
 
@@ -95,6 +96,8 @@ class Job:
     submission: Submission | None = None
     first_written_at: float = 0.0  # monotonic; 0.0 until a segment was written
     doubt: int = 0  # bits of the parts written and unanswered
+    lost: int = 0  # bits of those of them whose session is over
+    doubted_at: float = 0.0  # monotonic: when the last of them was written; 0.0 when that is not known
     refusal: tuple[Verdict, int] | None = None  # and its command_status
     answers: list[Accepted] = field(default_factory=list)  # not yet settled
     outcome: Outcome | None = None  # waiting to be settled
@@ -105,7 +108,16 @@ class Job:
         """Bits of every part."""
         return (1 << self.parts) - 1
 
-    def note(self, part: int, verdict: Verdict, command_status: int, message_id: str, written_at: float) -> None:
+    def note(
+        self,
+        part: int,
+        verdict: Verdict,
+        command_status: int,
+        message_id: str,
+        written_at: float,
+        *,
+        session_over: bool = False,
+    ) -> None:
         """Take in what became of one segment."""
         bit = 1 << (part - 1)
         match verdict:
@@ -115,6 +127,8 @@ class Job:
                 self.answers.append(Accepted(part, message_id, written_at))
             case Verdict.UNANSWERED:
                 self.doubt |= bit
+                self.lost |= bit if session_over else 0
+                self.doubted_at = max(self.doubted_at, written_at)
             case _:
                 self.refusal = (verdict, command_status)
         if written_at and not self.first_written_at:
@@ -132,7 +146,7 @@ def after_submit(job: Job) -> Outcome:
     if not job.is_over:
         return KEEP
     if job.doubt:
-        return UNCERTAIN
+        return UNCERTAIN if job.doubt & ~job.lost else SESSION_LOST
     if job.done == job.all_parts:
         return SUBMITTED
     if job.refusal is None:
@@ -148,7 +162,14 @@ def after_submit(job: Job) -> Outcome:
 
 
 def closed(job: Job, state: str, reason: str) -> Outcome:
-    """End a job before acceptance; once parts were accepted, that is a failure whatever the cause."""
+    """End a job before acceptance; once parts were accepted, that is a failure whatever the cause.
+
+    One that was to be sent again and may not any more is in doubt as before: its earlier write was never answered. Only
+    a refusal by the SMSC ends it, which would have said the same of the earlier one.
+    """
+    if job.resends and state in ("expired", "blocked"):
+        job.doubt = job.all_parts & ~job.done
+        return UNCERTAIN
     return Outcome(What.CLOSED, "failed", "PARTIAL") if job.done else Outcome(What.CLOSED, state, reason)
 
 

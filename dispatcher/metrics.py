@@ -24,6 +24,7 @@ JOB_STATES = (
     "unknown", "undelivered", "delivered",
 )  # fmt: skip
 RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", "unmatched")
+DOUBT_ENDS = ("answer", "receipt", "resent", "requeued", "unknown", "expired")
 INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
 
 M = TypeVar("M", Counter, Gauge, Histogram)
@@ -131,6 +132,16 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._doubt_ended = _Children(
+            Counter(
+                "tocsin_doubt_ended_total",
+                "Jobs whose doubt ended, by what ended it: a late answer, a receipt, sending it again by rule or by an"
+                " operator, or nothing in time (unknown; expired: its time was over before it could be sent again). A"
+                " rise of resent: people may get a message twice; of unknown: nobody will know whether they got one.",
+                ("link", "how"),
+                registry=registry,
+            )
+        )
         self._fenced = _Children(
             Counter(
                 "tocsin_fenced_total",
@@ -175,7 +186,7 @@ class DispatcherMetrics:
 
         self._of_links: tuple[tuple[_Children[Any], int], ...] = (  # and the place of the link among their labels
             (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._inbound, 0),
-            (self._uncertain, 0), (self._fenced, 0), (self._failed_over, 0),
+            (self._uncertain, 0), (self._doubt_ended, 0), (self._fenced, 0), (self._failed_over, 0),
         )  # fmt: skip
 
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
@@ -191,6 +202,8 @@ class DispatcherMetrics:
                 self._receipts[link, state].inc(0)
             for kind in INBOUND_CLASSES:
                 self._inbound[link, kind].inc(0)
+            for how in DOUBT_ENDS:
+                self._doubt_ended[link, how].inc(0)
             self._uncertain[(link,)].inc(0)
             self._fenced[(link,)].inc(0)
             self._failed_over[(link,)].inc(0)
@@ -228,6 +241,10 @@ class DispatcherMetrics:
     def count_fenced(self, link: str, answers: int = 1) -> None:
         """Count answers that were kept as FENCED."""
         self._fenced[(link,)].inc(answers)
+
+    def count_doubt_ended(self, link: str, how: str) -> None:
+        """Count a job whose doubt ended by one of ``DOUBT_ENDS``."""
+        self._doubt_ended[link, how].inc()
 
     def count_failed_over(self, link: str, jobs: int) -> None:
         """Count waiting jobs that the next link took from this one."""

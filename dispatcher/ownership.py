@@ -13,7 +13,8 @@ between the last octet of the old owner and the first of the new one.
 
 A take-over finds the journals of dead epochs. Jobs that they name and that are still in ``ready`` may have been
 written. After a restart in place the local record says which segments were, and which were answered; answered ones
-are settled from it, unwritten ones go out, the others are uncertain. Without it all of them are uncertain.
+are settled from it, unwritten ones go out, the others are uncertain. Without it all of them are uncertain. Their
+sessions are over.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.job import KEEP, RELEASED, UNCERTAIN, Batch, Job, after_submit, mask
+from dispatcher.job import KEEP, RELEASED, Batch, Job, What, after_submit, mask
 from dispatcher.store import array, texts
 from gateway import Verdict, verdict
 
@@ -207,7 +208,7 @@ class Owner:
         for job, outcome in settling.items():
             settler.put(job, outcome)
         await settler.settled(settling)
-        return sum(outcome is UNCERTAIN for outcome in settling.values())
+        return sum(outcome.what is What.UNCERTAIN for outcome in settling.values())
 
     def _recovered(self, link: str, row: Record, batch: Batch, replay: Replay | None) -> Job:
         """The job as the record knows it; without a record each part not done is in doubt."""
@@ -232,14 +233,14 @@ class Owner:
             due_at=now,
         )
         if replay is None:
-            job.doubt = job.all_parts & ~job.done
+            job.doubt = job.lost = job.all_parts & ~job.done
             return job
         overrides = {status: Verdict(word) for status, word in self._links[link].status_overrides.items()}
         for part, answer in replay.parts(job.id, job.enqueued_us).items():
             if part > job.parts or job.done >> (part - 1) & 1:
                 continue
             if answer is None:
-                job.note(part, Verdict.UNANSWERED, 0, "", 0.0)
+                job.note(part, Verdict.UNANSWERED, 0, "", 0.0, session_over=True)
                 continue
             meaning = verdict(answer.command_status, overrides)
             if meaning not in (Verdict.THROTTLED, Verdict.LINK_FAULT):  # these two are repeated: as good as unwritten

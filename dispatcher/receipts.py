@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dispatcher import doubt
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import EMPTY, array, texts
 from gateway import DeliveryState, IdFormat, Receipt, id_forms
@@ -41,6 +42,7 @@ MOST_AT_ONCE = 1_000
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
+SETTLED_WITHIN_S = 10.0  # past its time-out, an unanswered request stands in the database
 RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
 STATE = {rank: state.value for state, rank in RANK.items()}
 AMBIGUOUS = "TC300"  # SQLSTATE of apply_receipts
@@ -413,8 +415,9 @@ class ReceiptDesk:
         """Count receipts that found no segment in time, and let go of those that waited long enough."""
         now = self._clock()
         items = {item for sharing in self._parked.values() for item in sharing}
-        late = [item for item in items if not item.told and now - item.parked_at >= TELL_UNMATCHED_AFTER_S]
+        late = [item for item in items if not item.told and now - item.parked_at >= self._tell_after_s(item.link)]
         if late:
+            late = await self._try_doubt(connection, late)
             await connection.fetch("receipts_unmatched", array(item.parked_id for item in late))
         for item in late:
             item.told = True
@@ -423,6 +426,22 @@ class ReceiptDesk:
         for item in items:
             if now - item.parked_at >= self._wait_s:
                 self._unpark(item)
+
+    def _tell_after_s(self, link: str) -> float:
+        """Until then each request that was written before the receipt came was answered, or is known to be in doubt."""
+        slowest_s = max((self._links[name].response_timeout_s for name in self.account_of(link)), default=0.0)
+        return max(TELL_UNMATCHED_AFTER_S, slowest_s + SETTLED_WITHIN_S)
+
+    async def _try_doubt(self, connection: Connection, late: list[Item]) -> list[Item]:
+        """Let receipts resolve doubt by their addresses; returns those that did not."""
+        by_id = {item.parked_id: item for item in late}
+        for row in await doubt.receipts(connection, self._metrics, by_id, self._horizon_s):
+            item = by_id.pop(row["parked_id"])
+            self._unpark(item)
+            self._metrics.count_receipt(row["link"], STATE[row["rank"]])
+            if row["job_rank"] in STATE:
+                self._metrics.count_job(row["category"], STATE[row["job_rank"]])
+        return list(by_id.values())
 
 
 @lru_cache(maxsize=64)  # a day's receipts name two or three days

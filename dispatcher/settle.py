@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dispatcher.doubt import late_answer
 from dispatcher.job import KEEP, RELEASED, Accepted, Job, Outcome, What, bits
 from dispatcher.store import EMPTY, array, quoted, storable, texts
 from gateway import Verdict
@@ -190,7 +191,7 @@ class Settler:
             # states and reasons are words of ours: they need no quotes
             array([outcome.state or EMPTY for _, outcome, _ in owned]),
             array([outcome.reason or EMPTY for _, outcome, _ in owned]),
-            array([outcome.delay_s for _, outcome, _ in owned]),
+            array([_seconds(job, outcome, now) for job, outcome, _ in owned]),
             array([job.attempt for job, _, _ in owned]),
             array([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
             array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in owned]),
@@ -268,29 +269,19 @@ class Settler:
         for late in [late for late in self._late if late.job not in self._waiting]:  # the job's own outcome goes first
             job: Job = late.job
             answer: Accepted = late.answer
-            row = await connection.fetchrow(
-                "settle_orphan",
-                job.id,
-                answer.part,
-                job.parts,
-                job.attempt,
-                job.link,
-                job.recipient,
-                job.sender,
-                job.category,
-                job.lane,
-                job.enqueued_us,
-                storable(answer.message_id),
-                self._clock() - answer.written_at,
-                late.accepted,
-            )
+            age_s = self._clock() - answer.written_at
+            outcome = await late_answer(connection, self._metrics, job, answer, age_s=age_s, accepted=late.accepted)
             self._late.remove(late)
-            outcome = row["outcome"] if row else None
             if late.accepted:
                 self._committed(job.link, answer)
-            if outcome == "fenced":
-                self._metrics.count_fenced(job.link)
             log.info("late_answer_settled", link=job.link, job_id=job.id, outcome=outcome or "ignored")
+
+
+def _seconds(job: Job, outcome: Outcome, now: float) -> float:
+    """The statement's delay_s: how long a deferred job waits, or how long ago what is in doubt was written."""
+    if outcome.what is What.UNCERTAIN:
+        return max(now - job.doubted_at, 1e-6) if job.doubted_at else 0.0
+    return outcome.delay_s
 
 
 def _nested(elements: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What has to happen by the clock: due jobs promoted, expired ones ended, doubt resolved, partitions made ahead.
+"""What has to happen by the clock: due jobs promoted, expired ones ended, partitions made ahead; doubt.py has its own.
 
 Each chore is one statement with its own period; a chore that fails is logged and tried at its next turn.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from config.settings import DaemonSettings
     from dispatcher.claim import Claimer
+    from dispatcher.doubt import Doubt
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.next_link import NextLink
     from dispatcher.pauses import Pauses
@@ -42,6 +43,7 @@ class Upkeep:
         epochs: Mapping[str, int],
         claimer: Claimer,
         receipts: ReceiptDesk,
+        doubt: Doubt,
         metrics: DispatcherMetrics,
         categories: dict[str, CategoryRules],
         longest_s: float,
@@ -54,6 +56,7 @@ class Upkeep:
         self._epochs = epochs
         self._claimer = claimer
         self._receipts = receipts
+        self._doubt = doubt
         self._metrics = metrics
         self._categories = categories
         self._longest_s = longest_s  # the longest time to live of a category
@@ -96,10 +99,13 @@ class Upkeep:
             ("read_rules", 1.0, self.read_rules),
             ("expire_urgent", 5.0, self._expire_urgent),
             ("expire_slice", 5.0, self._expire_slice),
-            ("resolve_doubt", 2.0, self._resolve_doubt),
+            ("send_doubt_again", 1.0, self._doubt.send_again),
+            ("give_up_doubt", 5.0, self._doubt.give_up),
             ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
             ("give_up_receipts", give_up_s, self._give_up_receipts),
             ("measure", 15.0, self._measure),
+            ("measure_doubt", 15.0, self._doubt.measure),
+            ("forget_resent", 3600.0, self._forget_resent),
             ("make_partitions", 3600.0, self.retention.make),
             ("drop_partitions", 60.0, self.retention.drop),
             ("prune_keys", 60.0, self._prune_keys),
@@ -110,8 +116,10 @@ class Upkeep:
         if not self._epochs:
             return
         rows = await connection.fetch("promote", texts(self._epochs), array(self._epochs.values()), PROMOTE_AT_ONCE)
-        for link, lane, number in rows:
+        for link, lane, number, requeued in rows:
             self._claimer.arrived(link, lane, (number,))
+            if requeued:
+                self._metrics.count_doubt_ended(link, "requeued")
         if rows:
             self._wake_claimer()
         if len(rows) == PROMOTE_AT_ONCE:
@@ -168,12 +176,8 @@ class Upkeep:
                 self._metrics.count_job(category.strip('"'), "expired")
         return row["upto"] if row["looked"] == rows else 0
 
-    async def _resolve_doubt(self, connection: Connection) -> None:
-        again = await connection.fetch("resend", texts(self._epochs), self._settings.doubt_resend_s)
-        if again:
-            log.warning("doubt_resent", jobs=len(again))
-        for row in await connection.fetch("give_up_doubt", texts(self._epochs), self._settings.unknown_after_s):
-            self._metrics.count_job(row["category"], "unknown")
+    async def _forget_resent(self, connection: Connection) -> None:
+        await connection.fetch("forget_resent", self._longest_s + self._settings.unknown_after_s)
 
     async def _give_up_receipts(self, connection: Connection) -> None:
         for row in await connection.fetch(
@@ -190,9 +194,6 @@ class Upkeep:
                 oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])
         for lane in range(6):
             self._metrics.set_queue(lane, jobs[lane], oldest_s[lane])
-        segments = {row["link"]: row["segments"] for row in await connection.fetch("uncertain_count")}
-        for link in self._epochs:
-            self._metrics.set_uncertain(link, segments.get(link, 0))
 
     async def _prune_keys(self, connection: Connection) -> None:
         await connection.fetch("prune_keys")

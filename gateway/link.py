@@ -352,7 +352,11 @@ class Link:
         submission.unanswered -= 1
         submission.stopped = True
         self._metrics.unanswered()
-        results.append(SubmitResult(submission, segment, Verdict.UNANSWERED, 0, "", event.written_at, now))
+        results.append(
+            SubmitResult(
+                submission, segment, Verdict.UNANSWERED, 0, "", event.written_at, now, session_over=event.session_over
+            )
+        )
 
     def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
         found = parse(event.pdu, alphabet=self.settings.default_alphabet)

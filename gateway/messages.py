@@ -98,6 +98,7 @@ class SubmitResult:
     message_id: str  # "" where the SMSC gave none
     written_at: float  # monotonic; 0.0 when never written
     answered_at: float  # monotonic
+    session_over: bool = False  # of UNANSWERED: its session has ended, so that no late answer can come
 
 
 @dataclass(frozen=True, slots=True)

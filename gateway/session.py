@@ -130,6 +130,7 @@ class Unanswered(NamedTuple):
 
     token: Any
     written_at: float
+    session_over: bool  # no late answer can come
 
 
 class Delivered(NamedTuple):
@@ -368,7 +369,7 @@ class Session:
         return min(self._last_received_at, self._last_request_at) + self.settings.enquire_link_s
 
     def _tick_bound(self, now: float, events: list[Event]) -> None:
-        events.extend(Unanswered(slot.token, slot.opened_at) for slot in self.window.expire(now))
+        events.extend(Unanswered(slot.token, slot.opened_at, session_over=False) for slot in self.window.expire(now))
         if self.window.is_worn(now):
             events.append(WornOut(self.window.dead))
             self._start_unbind(now)
@@ -507,5 +508,5 @@ class Session:
         self.state = SessionState.CLOSED
         self._deliveries.clear()
         self._undelivered = 0
-        events.extend(Unanswered(slot.token, slot.opened_at) for slot in self.window.drain())
+        events.extend(Unanswered(slot.token, slot.opened_at, session_over=True) for slot in self.window.drain())
         events.append(Closed(reason))

@@ -53,8 +53,8 @@ begin
     -- options, evidence of a suppression.
     grant execute on function tocsin.job_status, tocsin.sees_all, tocsin.state_name to tocsin_auditor;
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
-                    tocsin.link, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, tocsin.operator_log
-        to tocsin_auditor;
+                    tocsin.link, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, tocsin.operator_log,
+                    tocsin.resent to tocsin_auditor;
     grant select (recipient, sender, reason, at) on tocsin.suppression to tocsin_auditor;
     grant select (inbound_id, link, source, destination, class, received_at) on tocsin.inbox to tocsin_auditor;
     grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest)
@@ -62,7 +62,7 @@ begin
     grant select (received_at, link, source, destination, reference, reference_bits, parts, part, data_coding, esm_class, digest,
                   inbound_id) on tocsin.inbound_part to tocsin_auditor;
     grant select (id, link, lane, app, client_ref, recipient, sender, category, flash, enqueued_at, due_at, expires_at,
-                  cancel_group, attempt, resends, parts, done, first_wire_at, doubt, since) on tocsin.uncertain to tocsin_auditor;
+                  cancel_group, attempt, resends, parts, done, first_wire_at, doubt, since, session_over, written_at) on tocsin.uncertain to tocsin_auditor;
 
     -- daemons: every row, no definition. Partitions are made and dropped with their owner's rights.
     alter function tocsin.make_partitions(int) security definer;

@@ -2,7 +2,9 @@
 -- One flush of outcomes, fenced: what lost its owner changes nothing and is not returned.
 -- $1 links, $2 epochs: owned links, counted from 1 by link_no. One element a job, array literals in text:
 -- $3 id, $4 link_no, $5 lane, $6 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain),
--- $7 state and $8 reason of closed and deferred, $9 delay_s of deferred, $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link cuts them,
+-- $7 state of closed, $8 reason (of uncertain SESSION_LOST: no answer can come any more), $9 delay_s: of deferred until it is due, of
+-- uncertain since its last part in doubt was written (0: not known); $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link
+-- cuts them,
 -- and, for the parts accepted since the last flush, array literals again: $13 parts, $14 message ids, $15 ages in seconds.
 -- $16: batches of the journal that are over.
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
@@ -30,17 +32,17 @@ with fence as materialized (
     update tocsin.ready r set done = o.done::varbit, attempt = o.attempt, parts = o.parts, first_wire_at = coalesce(r.first_wire_at, now())
     from outcome o
     where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what = 0
-    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, o.parts,
+    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, r.resends, o.parts,
               o.answered, o.message_ids, o.ages
 ), accepted as (
-    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, answered, message_ids, ages from gone
+    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, resends, parts, answered, message_ids, ages from gone
     union all
-    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, answered, message_ids, ages from stays
+    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, resends, parts, answered, message_ids, ages from stays
 ), into_sent as (
     insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
-                             enqueued_at, app, message_id)
+                             enqueued_at, app, message_id, reason, resends)
     select now() - make_interval(secs => p.age), a.id, p.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
-           a.client_ref, a.enqueued_at, a.app, p.message_id
+           a.client_ref, a.enqueued_at, a.app, p.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0)
     from accepted a, unnest(a.answered::smallint[], a.message_ids::text[], a.ages::float8[]) p (part, message_id, age)
 ), keeping as materialized (
     select name, keep_text_days from tocsin.category where keep_text_days > 0
@@ -63,17 +65,19 @@ with fence as materialized (
     from gone g where g.what = 3
 ), into_uncertain as (
     insert into tocsin.uncertain (id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
-                                  due_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, doubt)
+                                  due_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, doubt, session_over,
+                                  written_at)
     select g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category, g.flash, g.options, g.enqueued_at,
-           g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.doubt::varbit
+           g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.doubt::varbit,
+           g.reason = 'SESSION_LOST', case when g.delay_s > 0 then now() - make_interval(secs => g.delay_s) end
     from gone g where g.what = 4
 ), journal as (
     -- an epoch that has passed leaves its journals to the new owner, who accounts for them
     delete from tocsin.claim c using fence f where c.batch = any ($16::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
 ), told as (
-    select g.id, g.app, g.client_ref, g.category, g.reason,
+    select g.id, g.app, g.client_ref, g.category, nullif(g.reason, '') as reason,
            case g.what when 1 then 'job.submitted' when 3 then 'job.' || g.state else 'job.uncertain' end as type
-    from gone g where g.what in (3, 4) or g.what = 1 and g.receipts = 'none'
+    from gone g where g.what in (3, 4) or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,
@@ -85,10 +89,3 @@ select id from accepted;
 -- name: parts_sent
 -- Which parts of the jobs $1 stand in sent: asked after a flush whose commit was not seen. Index: sent (job_id).
 select job_id, part, message_id from tocsin.sent where job_id = any ($1::text::bigint[]) and message_id is not null;
-
--- name: settle_orphan
--- An answer whose row is not in ready: it resolves doubt, or is kept as FENCED. A message id is never dropped.
--- $1 id, $2 part, $3 parts, $4 attempt, $5 link, $6 destination, $7 sender, $8 category, $9 lane, $10 enqueued_us,
--- $11 message id, $12 age in seconds, $13 whether the answer was an acceptance. Returns resolved, fenced or nothing.
--- Locks: the row of uncertain. Index: uncertain's primary key.
-select tocsin.settle_orphan($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as outcome;

@@ -1,5 +1,6 @@
 -- name: promote
--- Moves due rows of owned links from deferred to ready. $1 links, $2 epochs, $3 at most. Returns where and which.
+-- Moves due rows of owned links from deferred to ready. $1 links, $2 epochs, $3 at most. Returns where and which, and whether
+-- an operator had it sent again.
 -- Locks: key share on the link rows (the fence); the rows moved, skip locked. Index: deferred's primary key.
 with due as materialized (
     select d.ctid as place, d.link from tocsin.deferred d
@@ -13,16 +14,18 @@ with due as materialized (
 ), gone as (
     delete from tocsin.deferred d
     where d.ctid = any (array(select u.place from due u join fence f on f.name = u.link)) returning d.*
+), into_ready as (
+    insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
+                              expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
+    select link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
+           cancel_group, attempt, resends, parts, done, first_wire_at
+    from gone
 )
-insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
-                          expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
-select link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
-       cancel_group, attempt, resends, parts, done, first_wire_at
-from gone
-returning link, lane, id;
+select link, lane, id, coalesce(reason = 'REQUEUED', false) as requeued from gone;
 
 -- name: expire
--- Ends rows whose time ran out while nobody claimed them. $1 link, $2 lane, $3 after, $4 rows looked at, $5 ids to leave alone.
+-- Ends rows whose time ran out while nobody claimed them; one that was to be sent again after doubt is in doubt again, and ends
+-- as doubt under `hold` does. $1 link, $2 lane, $3 after, $4 rows looked at, $5 ids to leave alone.
 -- The journal is asked in a new statement (`named`); a row that it names is put back by rolling back.
 -- Locks: the rows ended. Index: ready's primary key. Returns the ids ended.
 with slice as materialized (
@@ -39,62 +42,27 @@ with slice as materialized (
     select now(), g.id, g.app, g.client_ref, g.recipient, g.sender, g.category, g.lane, g.link,
            case when g.done is null then 'expired' else 'failed' end, case when g.done is null then 'EXPIRED' else 'PARTIAL' end,
            g.parts, g.attempt, g.enqueued_at
-    from gone g
+    from gone g where g.resends = 0
+), into_uncertain as (
+    insert into tocsin.uncertain (id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
+                                  due_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, doubt)
+    select g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category, g.flash, g.options, g.enqueued_at,
+           g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at,
+           ~coalesce(g.done, repeat('0', g.parts)::varbit)
+    from gone g where g.resends > 0
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app,
-           case when g.done is null then 'job.expired' else 'job.failed' end, g.id::text,
-           g.client_ref, g.category, case when g.done is null then 'EXPIRED' else 'PARTIAL' end
+           case when g.resends > 0 then 'job.uncertain' when g.done is null then 'job.expired' else 'job.failed' end, g.id::text,
+           g.client_ref, g.category, case when g.resends > 0 then 'UNANSWERED' when g.done is null then 'EXPIRED' else 'PARTIAL' end
     from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
 )
 select (select max(id) from slice) as upto, (select count(*) from slice)::int as looked, array(select id from gone)::text as ids,
-       array(select category from gone where done is null)::text as categories;
+       array(select category from gone where done is null and resends = 0)::text as categories;
 
 -- name: named
 -- Which of the ids $3 of link $1 and lane $2 a journal names.
 select i.id from tocsin.claim c, unnest(c.ids) i (id) where c.link = $1 and c.lane = $2 and (i.id in (select unnest($3::text::bigint[]))) is true;
-
--- name: resend
--- Doubt under the rule `resend`: back to the queue, same reference, at most twice. $1 links, $2 seconds in doubt at least.
--- Locks: the rows of uncertain. Only parts not accepted go again.
-with gone as (
-    delete from tocsin.uncertain u using tocsin.category c
-    where c.name = u.category and c.on_doubt = 'resend' and u.resends < 2 and u.link = any ($1::text::text[])
-      and u.since <= now() - make_interval(secs => $2::float8) and u.expires_at > now()
-    returning u.*
-)
-insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
-                             expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
-select now(), id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, expires_at,
-       cancel_group, attempt, resends + 1, parts, done, first_wire_at, 'RESEND'
-from gone returning id, category;
-
--- name: give_up_doubt
--- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time. The job is unknown, and
--- is returned, unless another part of it still awaits its receipt: whoever brings that part home tells it.
--- Locks: the rows of uncertain. Index: sent (job_id) for the other parts.
-with gone as (
-    delete from tocsin.uncertain u
-    where u.link = any ($1::text::text[]) and greatest(u.expires_at, u.since) <= now() - make_interval(secs => $2::float8)
-    returning u.*
-), into_sent as (
-    insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
-                             enqueued_at, app, reason, receipt_state, receipt_at)
-    select now(), g.id, p.part, g.parts, g.attempt, g.link, g.recipient, g.sender, g.category, g.lane, g.client_ref, g.enqueued_at,
-           g.app, 'DOUBT', 20, now()
-    from gone g, generate_series(1, g.parts) p (part)
-    where g.done is null or get_bit(g.done, p.part - 1) = 0
-), told as (
-    select g.* from gone g
-    where not exists (select from tocsin.sent s join tocsin.link l on l.name = s.link and l.receipts = 'all'
-                      where s.job_id = g.id group by s.part having max(coalesce(s.receipt_state, 10)) = 10)
-), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
-    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), g.app, 'job.unknown', g.id::text,
-           g.client_ref, g.category, 'DOUBT'
-    from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told g
-)
-select id, category from told;
 
 -- name: give_up_receipts
 -- Segments whose receipt never came: unknown, once validity and $2 seconds have passed. $1 links, $3 the longest validity in seconds,
@@ -139,9 +107,6 @@ select n::smallint as lane,
        coalesce((select extract(epoch from now() - r.due_at) from tocsin.ready r where r.link = $1 and r.lane = n order by r.id limit 1), 0)::float8
            as oldest_s
 from generate_series(0, 5) n;
-
--- name: uncertain_count
-select link, sum(length(replace(doubt::text, '0', '')))::int as segments from tocsin.uncertain group by link;
 
 -- name: prune_keys
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);

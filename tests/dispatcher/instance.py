@@ -73,7 +73,7 @@ class Instance:
         self.epochs: dict[str, int] = {}
         self.registry = CollectorRegistry()
         self.metrics = DispatcherMetrics(self.registry)
-        links = {link.name: link for link in settings.links}
+        self.links = links = {link.name: link for link in settings.links}
         self.claimer = Claimer(self.epochs, self.clock)
         unsettled: set[tuple[str, str]] = set()
         self.receipts = ReceiptDesk(
@@ -120,12 +120,14 @@ class Instance:
         job.submission = Submission(job.lane, None, segments, job.expires_at, context=job)  # type: ignore[arg-type]
         return job.submission
 
-    def answered(self, job: Job, answers: Sequence[tuple[int, Verdict, int, str]]) -> None:
+    def answered(
+        self, job: Job, answers: Sequence[tuple[int, Verdict, int, str]], *, session_over: bool = False
+    ) -> None:
         """Give the settler what the SMSC said to some parts: (part, verdict, command_status, message_id)."""
         submission = job.submission or self.submit(job)
         for part, verdict, command_status, message_id in answers:
             submission.stopped |= verdict is not Verdict.ACCEPTED
-            job.note(part, verdict, command_status, message_id, self.clock())
+            job.note(part, verdict, command_status, message_id, self.clock(), session_over=session_over)
         self.settler.put(job, after_submit(job))
 
     def accepted(self, job: Job, message_ids: Sequence[str]) -> None:
@@ -185,6 +187,7 @@ async def instance(
     links: Mapping[str, Mapping[str, Any]] | None = None,
     owns: bool = True,
     categories: Sequence[Mapping[str, object]] = (),
+    routes: Mapping[str, Sequence[str]] | None = None,
 ) -> AsyncIterator[Instance]:
     """An instance that owns every link of its file, which is applied."""
     wanted = links or {LINK: {}}
@@ -193,6 +196,7 @@ async def instance(
         database_url,
         {key: {"port": 1, **its} for key, its in wanted.items()},
         categories=categories,
+        routes=routes,
     )
     settings = load(path, {})
     record = Record.open(folder / name.replace(":", "_") / "record")

@@ -253,6 +253,22 @@ def test_job_shows_the_evidence_of_each_part(command):
     assert not any(word in command.out for word in PRIVATE)
 
 
+def test_job_shows_that_it_may_have_come_twice(command):
+    """How often it was tried and sent again, and the mark, of the job and of the part that went again."""
+    command.sql(EVIDENCE, "5f2a")
+    command.sql("update tocsin.sent set attempt = 2, resends = 1, reason = 'POSSIBLE_DUPLICATE' where job_id = 9")
+    assert command("job", "9") == 0
+    lines = dict(line.split(maxsplit=1) for line in command.out.splitlines() if not line.startswith(" "))
+    assert (lines["state"], lines["reason"], lines["attempts"], lines["resends"]) == (
+        "delivered",
+        "POSSIBLE_DUPLICATE",
+        "2",
+        "1",
+    )
+    (part,) = [line for line in command.out.splitlines() if line.startswith(" ")]
+    assert "reason POSSIBLE_DUPLICATE, resends 1" in part
+
+
 def test_job_shows_no_control_characters(command):
     """A message_id is whatever the SMSC wrote, and a terminal obeys it."""
     command.sql(EVIDENCE, "\x1b[2Jgone")

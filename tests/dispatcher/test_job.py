@@ -11,6 +11,7 @@ from dispatcher.job import (
     MOST_AMBIGUOUS_ATTEMPTS,
     MOST_ATTEMPTS,
     RELEASED,
+    SESSION_LOST,
     SUBMITTED,
     UNCERTAIN,
     Batch,
@@ -99,6 +100,41 @@ def test_doubt_outweighs_a_refusal(refused_first):
         note(two, part, verdict, QUEUE_FULL)
 
     assert after_submit(two) == UNCERTAIN
+
+
+@pytest.mark.parametrize(
+    ("lost", "outcome"), [((), UNCERTAIN), ((1,), UNCERTAIN), ((2,), UNCERTAIN), ((1, 2), SESSION_LOST)]
+)
+def test_no_answer_can_come_once_the_session_of_every_part_in_doubt_is_over(lost, outcome):
+    """One that can still be answered is worth its minute's wait."""
+    two = job(2)
+    assert two.submission is not None
+    two.submission.stopped = True
+    for part in (1, 2):
+        two.note(part, Verdict.UNANSWERED, 0, "", float(part), session_over=part in lost)
+
+    assert after_submit(two) == outcome
+    assert two.doubted_at == 2.0
+
+
+@pytest.mark.parametrize("state", ["expired", "blocked"])
+@pytest.mark.parametrize(("done", "doubt"), [(0b00, 0b11), (0b01, 0b10)])
+def test_a_resend_that_may_not_go_any_more_is_in_doubt_as_before(state, done, doubt):
+    """Its earlier write was never answered: to say that it was not accepted would be a guess."""
+    two = job(2, done=done)
+    two.resends = 1
+
+    assert closed(two, state, "WHY") == UNCERTAIN
+    assert two.doubt == doubt
+
+
+def test_a_resend_that_the_smsc_refuses_for_good_has_failed():
+    """It would have said the same of the earlier one."""
+    one = job()
+    one.resends = 1
+    note(one, 1, Verdict.REJECTED, BAD_NUMBER)
+
+    assert after_submit(one).state == "failed"
 
 
 def test_an_acceptance_takes_away_the_doubt_of_its_part():

@@ -7,7 +7,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dispatcher.metrics import BUCKETS_S, INBOUND_CLASSES, JOB_STATES, RECEIPT_STATES, DispatcherMetrics
+from dispatcher.metrics import BUCKETS_S, DOUBT_ENDS, INBOUND_CLASSES, JOB_STATES, RECEIPT_STATES, DispatcherMetrics
 
 PUBLIC = {
     "tocsin_jobs": ("counter", {"category", "state"}),
@@ -18,6 +18,7 @@ PUBLIC = {
     "tocsin_receipts": ("counter", {"link", "state"}),
     "tocsin_inbound": ("counter", {"link", "class"}),
     "tocsin_uncertain_segments": ("gauge", {"link"}),
+    "tocsin_doubt_ended": ("counter", {"link", "how"}),
     "tocsin_fenced": ("counter", {"link"}),
     "tocsin_failed_over_jobs": ("counter", {"link"}),
     "tocsin_settle_pending": ("gauge", set()),
@@ -46,6 +47,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.count_receipt("carrier-a", "unmatched")
     metrics.count_inbound("carrier-a", "text")
     metrics.set_uncertain("carrier-a", 2)
+    metrics.count_doubt_ended("carrier-a", "receipt")
     metrics.count_fenced("carrier-a")
     metrics.count_failed_over("carrier-a", 1)
     metrics.settle_pending.set(7)
@@ -74,6 +76,7 @@ def test_each_method_moves_its_metric(registry, metrics):
     assert value("tocsin_receipts_total", {"link": "carrier-a", "state": "unmatched"}) == 1
     assert value("tocsin_inbound_total", {"link": "carrier-a", "class": "text"}) == 1
     assert value("tocsin_uncertain_segments", {"link": "carrier-a"}) == 2
+    assert value("tocsin_doubt_ended_total", {"link": "carrier-a", "how": "receipt"}) == 1
     assert value("tocsin_fenced_total", {"link": "carrier-a"}) == 1
     assert value("tocsin_settle_pending") == 7
     assert value("tocsin_database_up") == 1
@@ -110,6 +113,8 @@ def test_prepared_counters_stand_at_zero(registry, metrics):
         assert registry.get_sample_value("tocsin_receipts_total", {"link": "carrier-a", "state": state}) == 0
     for kind in INBOUND_CLASSES:
         assert registry.get_sample_value("tocsin_inbound_total", {"link": "carrier-a", "class": kind}) == 0
+    for how in DOUBT_ENDS:
+        assert registry.get_sample_value("tocsin_doubt_ended_total", {"link": "carrier-a", "how": how}) == 0
     assert registry.get_sample_value("tocsin_uncertain_segments", {"link": "carrier-a"}) == 0
     assert registry.get_sample_value("tocsin_fenced_total", {"link": "carrier-a"}) == 0
 

@@ -234,6 +234,7 @@ async def test_without_a_record_every_part_that_a_journal_names_and_that_is_not_
         assert states == {settled: "submitted", journalled: "uncertain", partly: "uncertain", queued: "queued"}
         doubts = dict(await new.app.fetch("select id, doubt::text from tocsin.uncertain"))
         assert doubts == {journalled: "11", partly: "01"}
+        assert {await new.app.reason(number) for number in doubts} == {"SESSION_LOST"}
         assert await new.app.value("select count(*) from tocsin.claim") == 0
         assert [job.id for job in await new.claim()] == [queued]
 

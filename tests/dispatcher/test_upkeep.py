@@ -2,87 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from config.settings import DaemonSettings
 from dispatcher.errors import StoreUnavailable
-from dispatcher.next_link import NextLink
-from dispatcher.pauses import Pauses
 from dispatcher.store import PINNED, connect
-from dispatcher.upkeep import Upkeep
-from gateway import Gateway, Verdict
+from gateway import Verdict
+from tests.dispatcher.chores import DAY_S, PARTITIONS_OF_OLD, Chores, age, doubtful
 from tests.dispatcher.instance import Instance, instance
-from tests.fakes.observer import Recorder
 from tests.journey.running import LINK
-
-if TYPE_CHECKING:
-    from dispatcher.policy import CategoryRules
-
-DAY_S = 86_400.0
-
-
-class Chores:
-    """The upkeep of an instance; `run` does every chore at once."""
-
-    def __init__(self, one: Instance, settings: DaemonSettings | None = None) -> None:
-        self.one = one
-        self.woken = 0
-        self.categories: dict[str, CategoryRules] = {}
-        gateway = Gateway(Recorder())
-        self.pauses = Pauses(lambda: gateway, self._wake)
-        self.upkeep = Upkeep(
-            settings=settings or DaemonSettings(),
-            epochs=one.epochs,
-            claimer=one.claimer,
-            receipts=one.receipts,
-            metrics=one.metrics,
-            categories=self.categories,
-            longest_s=3 * DAY_S,
-            pauses=self.pauses,
-            next_link=NextLink(
-                epochs=one.epochs,
-                gateway=lambda: gateway,
-                claimer=one.claimer,
-                metrics=one.metrics,
-                after_s=30.0,
-                after_urgent_s=3.0,
-                beat_s=2.0,
-                wake_claimer=self._wake,
-                clock=one.clock,
-            ),
-            wake_claimer=self._wake,
-            clock=one.clock,
-        )
-
-    def _wake(self) -> None:
-        self.woken += 1
-
-    async def run(self) -> None:
-        self.upkeep._due.clear()
-        await self.upkeep.run(self.one.claiming)
-
-
-async def doubtful(one: Instance, body: str = "x", parts: tuple[int, ...] = (1,), **named: object) -> int:
-    """A job of which these parts were never answered, and the others accepted."""
-    number = await one.app.enqueue(body=body, **named)  # type: ignore[arg-type]
-    (job,) = [job for job in await one.claim() if job.id == number]
-    every = range(1, job.parts + 1)
-    one.submit(job)
-    one.answered(
-        job,
-        [(p, Verdict.ACCEPTED, 0, f"m{p}") for p in every if p not in parts]
-        + [(p, Verdict.UNANSWERED, 0, "") for p in parts],
-    )
-    await one.flush()
-    assert await one.app.state(number) == "uncertain"
-    return number
-
-
-async def age(one: Instance, table: str, column: str, interval: str) -> None:
-    """Move the clock of these rows back."""
-    await one.app.connection.execute(f"update tocsin.{table} set {column} = {column} - interval '{interval}'")
 
 
 async def test_due_jobs_are_promoted_and_claimed_though_they_lie_behind_the_frontier(tmp_path, queue_url):
@@ -162,94 +90,6 @@ async def test_a_partly_accepted_job_that_expires_has_failed_partially(tmp_path,
         assert (await one.app.state(number), await one.app.reason(number)) == ("failed", "PARTIAL")
 
 
-async def test_doubt_is_resent_twice_at_most_and_only_where_the_category_says_so(tmp_path, queue_url):
-    """Two more texts are better than a missed emergency; a third is noise."""
-    async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        held = await doubtful(one)
-        emergency = await doubtful(one, category="emergency")
-        rounds = 0
-        await chores.run()
-        assert await one.app.state(emergency) == "uncertain", "not before its minute is over"
-        for _ in range(4):
-            await age(one, "uncertain", "since", "61 seconds")
-            await chores.run()
-            if await one.app.state(emergency) == "uncertain":
-                break
-            await chores.run()  # promoted
-            (job,) = await one.claim()
-            assert (job.id, job.resends) == (emergency, rounds + 1)
-            rounds += 1
-            one.answered(job, [(1, Verdict.UNANSWERED, 0, "")])
-            await one.flush()
-
-        assert rounds == 2
-        assert [await one.app.state(number) for number in (held, emergency)] == ["uncertain", "uncertain"]
-
-
-async def test_a_resend_leaves_out_the_parts_that_were_accepted(tmp_path, queue_url):
-    """Only the doubtful one is doubled."""
-    async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        await doubtful(one, body="x" * 200, parts=(2,), category="emergency")
-        await age(one, "uncertain", "since", "61 seconds")
-        await chores.run()
-        await chores.run()
-
-        (job,) = await one.claim()
-        assert (job.parts, job.done) == (2, 0b01)
-
-
-async def test_doubt_that_nothing_resolved_ends_in_unknown(tmp_path, queue_url):
-    """After its time and the wait for a receipt: one row for each part that nobody knows of."""
-    async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        number = await doubtful(one, body="x" * 200, parts=(2,))
-        await age(one, "uncertain", "since", "3 days")
-        await chores.run()
-        assert await one.app.state(number) == "uncertain"
-
-        await age(one, "uncertain", "expires_at", "3 days 1 minute")
-        await chores.run()
-
-        rows = await one.app.sent(number)
-        assert [(row["part"], row["reason"], row["receipt_state"]) for row in rows] == [
-            (1, None, None),
-            (2, "DOUBT", 20),
-        ]
-        assert await one.app.value("select count(*) from tocsin.uncertain") == 0
-        assert await one.app.value("select body from tocsin.sent_text") is None
-
-
-@pytest.mark.parametrize("known", [20, 30, 40])
-async def test_a_job_is_told_as_unknown_once_no_part_of_it_is_awaited(tmp_path, queue_url, known):
-    """Not while its state is submitted, and not twice: when doubt ends, and when the last receipt is given up."""
-    async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        awaited, brought = [await doubtful(one, body="x" * 200, parts=(2,)) for _ in range(2)]
-        await one.app.connection.execute("update tocsin.sent set receipt_state = $1 where job_id = $2", known, brought)
-        await age(one, "uncertain", "since", "3 days")
-        await age(one, "uncertain", "expires_at", "3 days 1 minute")
-        await chores.run()
-
-        assert [await one.app.state(number) for number in (awaited, brought)] == ["submitted", "unknown"]
-        told = [await one.app.events(number) for number in (awaited, brought)]
-        assert told == [["job.uncertain"], ["job.uncertain", "job.unknown"]]
-
-        await one.app.fetch("select tocsin.make_partitions(1)")
-        await one.app.connection.execute(PARTITIONS_OF_OLD)
-        await one.app.connection.execute(
-            "update tocsin.sent set submitted_at = now() - interval '75 hours', enqueued_at = now() - interval '75 hours'"
-            " where job_id = $1",
-            awaited,
-        )
-        await chores.run()
-
-        assert await one.app.state(awaited) == "unknown"
-        assert (await one.app.events(awaited)).count("job.unknown") == 1
-        assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 2
-
-
 @pytest.mark.parametrize(("unknown_after_s", "every_s"), [(96.0, 2.0), (2 * DAY_S, 3600.0), (30 * DAY_S, 3600.0)])
 async def test_missing_receipts_are_looked_for_in_good_time(tmp_path, queue_url, unknown_after_s, every_s):
     """A 48th of the wait, once an hour at most: a short wait that is looked at once an hour is an hour."""
@@ -300,21 +140,6 @@ async def test_a_job_is_unknown_once_its_last_part_is_given_up(tmp_path, queue_u
         assert await one.app.state(number) == "unknown"
         assert await one.app.events(number) == ["job.unknown"]
         assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 1
-
-
-PARTITIONS_OF_OLD = """
-do $$
-declare day date;
-begin
-    for n in 2 .. 5 loop
-        day := (now() at time zone 'UTC')::date - n;
-        if to_regclass('tocsin.sent_' || to_char(day, 'YYYYMMDD')) is null then
-            execute format('create table tocsin.%I partition of tocsin.sent for values from (%L) to (%L)', 'sent_' || to_char(day, 'YYYYMMDD'),
-                           day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
-        end if;
-    end loop;
-end $$
-"""
 
 
 async def test_a_journal_whose_claim_was_never_seen_is_dropped_and_others_are_not(tmp_path, queue_url):

@@ -297,7 +297,7 @@ class TestTimeOuts:
 
         assert session.next_deadline() == 11.0
         assert session.tick(10.9) == []
-        assert session.tick(11.0) == [Unanswered("token", 1.0)]
+        assert session.tick(11.0) == [Unanswered("token", 1.0, session_over=False)]
         assert session.tick(11.1) == []
         assert session.is_quiet
 
@@ -316,7 +316,7 @@ class TestTimeOuts:
         session.submit(BODY, "token", 1.0)
         session.take_outgoing()
 
-        assert session.tick(11.0) == [Unanswered("token", 1.0), WornOut(1)]
+        assert session.tick(11.0) == [Unanswered("token", 1.0, session_over=False), WornOut(1)]
         assert [frame.command_id for frame in sent(session)] == [UNBIND]
         assert session.state is SessionState.UNBINDING
 
@@ -356,7 +356,7 @@ class TestTimeOuts:
         session.tick(30.0)
         session.submit(BODY, "token", 35.0)
 
-        assert session.tick(40.0) == [Unanswered("token", 35.0), Closed(CloseReason.SILENT)]
+        assert session.tick(40.0) == [Unanswered("token", 35.0, session_over=True), Closed(CloseReason.SILENT)]
 
     def test_traffic_from_the_smsc_is_life(self):
         """An SMSC that delivers and is slow to answer is not dead."""
@@ -522,7 +522,11 @@ class TestTheEnd:
 
         events = session.receive(pdu(UNBIND, 8) + deliver(9), 2.0)
 
-        assert events == [UnbindReceived(), Unanswered("token", 1.0), Closed(CloseReason.PEER_UNBOUND)]
+        assert events == [
+            UnbindReceived(),
+            Unanswered("token", 1.0, session_over=True),
+            Closed(CloseReason.PEER_UNBOUND),
+        ]
         assert sent(session) == [Frame(UNBIND | RESP, 0, 8, b"")]
         with pytest.raises(NotBound):
             session.submit(BODY, "token", 2.0)
@@ -547,7 +551,7 @@ class TestTheEnd:
         assert [frame.command_id for frame in sent(session)] == [DELIVER_SM | RESP, ENQUIRE_LINK | RESP]
 
         assert session.receive(pdu(UNBIND | RESP, unbind.sequence_number), 2.2) == [
-            Unanswered("second", 1.0),
+            Unanswered("second", 1.0, session_over=True),
             Closed(CloseReason.UNBOUND),
         ]
 
@@ -559,7 +563,7 @@ class TestTheEnd:
 
         assert session.next_deadline() == 12.0
         assert session.tick(11.9) == []
-        assert session.tick(12.0) == [Unanswered("token", 1.0), Closed(CloseReason.UNBIND_TIMEOUT)]
+        assert session.tick(12.0) == [Unanswered("token", 1.0, session_over=True), Closed(CloseReason.UNBIND_TIMEOUT)]
 
     def test_generic_nack_to_our_unbind_is_its_answer(self):
         """We meant to leave."""
@@ -595,6 +599,6 @@ class TestTheEnd:
         session.submit(BODY, "open", 5.0)
         session.tick(10.0)
 
-        assert end(session) == [Unanswered("open", 5.0), Closed(reason)]
+        assert end(session) == [Unanswered("open", 5.0, session_over=True), Closed(reason)]
         assert end(session) == []
         assert session.unbind(11.0) == []

@@ -75,5 +75,5 @@ async def test_partitions_have_their_parents_indexes_and_room_for_an_update_in_p
         )
         of = {row["parent"]: (row["indexes"] / 16, row["options"]) for row in rows}
         assert of["sent"] == (2, "{fillfactor=85}")
-        assert of["receipt_wait"] == (1, "{fillfactor=85}")
+        assert of["receipt_wait"] == (2, "{fillfactor=85}")
         assert of["closed"] == (1, None)

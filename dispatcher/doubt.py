@@ -1,0 +1,130 @@
+"""Doubt, from settle to its end: segments that were written and never answered.
+
+``settle`` puts a job with such a part into ``uncertain``. It says whether the session of the write is over: then no
+answer can come any more. What ends it, whichever is first:
+
+    answer    a late submit_sm_resp on a session that lives (``late_answer``, called by settle.py)
+    receipt   one that names no known id but the job's two addresses, with nothing to choose (``receipts``)
+    resent    the category's rule is `resend`: after doubt_resend_s, or at once when the session is over; twice at most,
+              by the next link of the route. What is accepted then is marked POSSIBLE_DUPLICATE
+    requeued  an operator said so (`tocsin requeue`)
+    unknown   unknown_after_s past the end of the job's time; ``expired`` when only that time kept it from being resent
+
+A resend sends the parts not accepted, with the same reference (the job id). A late answer to a part that waits to be
+sent again takes it out of that. A resend whose own time runs out is in doubt again, and ends as unknown.
+The rules stand in SQL, in migrations/0006_doubt.sql.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from dispatcher.store import array, storable, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from config.settings import DaemonSettings
+    from dispatcher.job import Accepted, Job
+    from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.store import Connection, Record
+
+log = structlog.get_logger()
+
+
+class Doubt:
+    """The chores of doubt on the links of one instance; upkeep.py says when."""
+
+    def __init__(
+        self,
+        *,
+        settings: DaemonSettings,
+        links: Iterable[str],
+        epochs: Mapping[str, int],
+        metrics: DispatcherMetrics,
+    ) -> None:
+        self._settings = settings
+        self._links = links  # of the file
+        self._epochs = epochs
+        self._metrics = metrics
+
+    async def send_again(self, connection: Connection) -> None:
+        """Send again what the category's rule says and whose time has come."""
+        again = await connection.fetch("resend", texts(self._epochs), self._settings.doubt_resend_s)
+        for row in again:
+            self._metrics.count_doubt_ended(row["link"], "resent")
+        if again:
+            log.warning("doubt_resent", jobs=len(again))
+
+    async def give_up(self, connection: Connection) -> None:
+        """End as unknown what nothing resolved in time."""
+        for row in await connection.fetch("give_up_doubt", texts(self._epochs), self._settings.unknown_after_s):
+            self._metrics.count_doubt_ended(row["link"], "expired" if row["expired"] else "unknown")
+            if row["told"]:
+                self._metrics.count_job(row["category"], "unknown")
+
+    async def measure(self, connection: Connection) -> None:
+        """Show the segments in doubt of our links; another link's are for its owner to show."""
+        segments = {row["link"]: row["segments"] for row in await connection.fetch("uncertain_count")}
+        for link in self._links:
+            self._metrics.set_uncertain(link, segments.get(link, 0) if link in self._epochs else 0)
+
+
+async def late_answer(
+    connection: Connection, metrics: DispatcherMetrics, job: Job, answer: Accepted, *, age_s: float, accepted: bool
+) -> str | None:
+    """Take in an answer to a job that is settled already, or that its fence kept out; returns what it did.
+
+    ``age_s`` is how long ago the segment was written.
+
+    Raises:
+        StoreUnavailable: it is not written; the same answer may be given again.
+
+    """
+    row = await connection.fetchrow(
+        "settle_orphan",
+        job.id,
+        answer.part,
+        job.parts,
+        job.attempt,
+        job.link,
+        job.recipient,
+        job.sender,
+        job.category,
+        job.lane,
+        job.enqueued_us,
+        storable(answer.message_id),
+        age_s,
+        accepted,
+    )
+    outcome: str | None = row["outcome"] if row else None
+    match outcome:
+        case "resolved" | "submitted":
+            metrics.count_doubt_ended(job.link, "answer")
+        case "fenced":
+            metrics.count_fenced(job.link)
+    if outcome in ("submitted", "withdrawn"):
+        metrics.count_job(job.category, "submitted")
+    return outcome
+
+
+async def receipts(
+    connection: Connection, metrics: DispatcherMetrics, parked_ids: Iterable[int], horizon_s: float
+) -> list[Record]:
+    """Try parked receipts that fit no id by their addresses; returns a row for each that resolved a part in doubt.
+
+    Nothing is guessed: the conditions stand at tocsin.resolve_by_receipts. A query_sm could not help, as it names a
+    message by the SMSC's message_id, which a submit_sm without an answer does not have.
+
+    Raises:
+        StoreUnavailable: nothing was resolved.
+
+    """
+    rows = await connection.fetch("resolve_by_receipts", array(sorted(parked_ids)), horizon_s)
+    for row in rows:
+        if row["outcome"] != "doubtful":
+            metrics.count_doubt_ended(row["link"], "receipt")
+        log.info("doubt_resolved_by_receipt", link=row["link"], job_id=row["job_id"], parked_id=row["parked_id"])
+    return rows
