@@ -99,12 +99,23 @@ class Claimer:
     def release(self, job: Job) -> None:
         """The job's row stays in the queue: it may be claimed again."""
         state = self.lane(job.link, job.lane)
-        if state.held.pop(job.id, None) is not None:
+        if state.held.get(job.id) is job:
+            del state.held[job.id]
             state.missing.add(job.id)
 
     def gone(self, job: Job) -> None:
-        """The job's row has left ``ready``."""
-        self.lane(job.link, job.lane).held.pop(job.id, None)
+        """The job's row has left ``ready``, or is no longer ours."""
+        held = self.lane(job.link, job.lane).held
+        if held.get(job.id) is job:
+            del held[job.id]
+
+    def is_claimed_again(self, job: Job) -> bool:
+        """Whether a later ownership of the link claimed the same row, so that this job is of the past."""
+        return self.lane(job.link, job.lane).held.get(job.id, job) is not job
+
+    def holds(self, link: str) -> bool:
+        """Whether memory holds a job of this link."""
+        return any(self.lane(link, lane).held for lane in range(LANES))
 
     def arrived(self, link: str, lane: int, ids: Iterable[int]) -> None:
         """Rows with these ids came into the lane from elsewhere: promoted."""
@@ -134,12 +145,13 @@ class Claimer:
         windows = [window for window in windows if window.link in self._epochs]
         if not windows:
             return []
+        epochs = dict(self._epochs)  # as the statement says them; a link may be lost and taken again meanwhile
         urgent = [number for w in windows if w.lane == 0 for number in self.lane(w.link, 0).held]
         try:
             rows = await connection.fetch(
                 "claim",
-                texts(self._epochs),
-                array(self._epochs.values()),
+                texts(epochs),
+                array(epochs.values()),
                 texts([w.link for w in windows]),
                 array([w.lane for w in windows]),
                 array([w.after for w in windows]),
@@ -162,6 +174,8 @@ class Claimer:
             (_, xid, link, lane, number, recipient, sender, body, category, flash, options, attempt, resends, parts,
              done, enqueued_us, life_s, waited_s, suppressed) = row
             # fmt: on
+            if self._epochs.get(link) != epochs[link]:
+                continue  # not ours any more: a take-over accounts for what this journal names
             state = self.lane(link, lane)
             state.read(number, xid)
             if number in state.held:
@@ -170,6 +184,7 @@ class Claimer:
                 id=number,
                 link=link,
                 lane=lane,
+                epoch=epochs[link],
                 batch=batch,
                 recipient=recipient,
                 sender=sender,

@@ -1,7 +1,7 @@
 """The daemon: its parts, its connections, and the order in which they start and stop.
 
     listen, urgent, claim, settle, receive     loops.py: what carries work between the database and the links
-    control   holdings.py: the links that are ours
+    beat, control                              holdings.py: the links that are ours
     upkeep    upkeep.py: chores by the clock
     watch     watch.py: the status document; connected only while somebody looks
 
@@ -279,6 +279,7 @@ class Daemon:
             running = [
                 tasks.create_task(self._keep(name, work), name=name)
                 for name, work in (
+                    ("beat", self._holdings.beat),
                     ("control", self._holdings.keep),
                     ("upkeep", self._upkeep_loop),
                     ("listen", self._loops.listen),
@@ -309,7 +310,7 @@ class Daemon:
                     await self._signals.written.wait()
                 connection = await connect(self._url, PINNED)
                 try:
-                    await self._owner.give_back(connection, list(self._owner.epochs))
+                    await self._holdings.give_all_back(connection)
                 finally:
                     await connection.close()
         except (TimeoutError, StoreUnavailable) as error:

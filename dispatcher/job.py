@@ -78,6 +78,7 @@ class Job:
     id: int
     link: str
     lane: int
+    epoch: int  # of the ownership under which it was claimed; only that one may settle it
     batch: Batch
     recipient: str
     sender: str

@@ -5,7 +5,10 @@ One instance owns a link: its row holds the owner, an epoch and a beat that the 
     free ──take-over──► owned ──2 s beat──► owned            the epoch rises at each take-over and fences older owners
     owned by another: watched; taken over once the same (epoch, beat) was seen for 10 s on OUR clock
     owned by us, before this process: the state directory's lock says that our predecessor is dead; taken at once
+    free for us and others: shares.py says who takes it at once, and who leaves it to them for a grace
     owned ──7 s without a beat that the database took──► may not write ──► beat taken again, or lost
+
+A link is given back only once it is closed and each of its jobs is settled or released: its journal is empty.
 
 No time is compared between hosts. The 7 s are counted on CLOCK_BOOTTIME from the moment the beat was *sent*, and
 asked directly before each socket write, with no await between (``Fence.holds``). A candidate waits 10 s, so 3 s lie
@@ -26,11 +29,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.job import KEEP, RELEASED, Batch, Job, What, after_submit, mask
+from dispatcher.shares import Beat, Census, Shares
 from dispatcher.store import array, texts
 from gateway import Verdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from config.settings import LinkSettings
     from dispatcher.record import Replay
@@ -42,6 +46,7 @@ log = structlog.get_logger()
 # Shares of the take-over time (10 s): a beat every 2 s, and no write later than 7 s after the last beat was sent.
 BEAT_SHARE = 0.2
 WRITE_SHARE = 0.7
+GRACE_S = 2.0  # others look for free links once a second: two looks of theirs before one takes more than its share
 
 
 def boottime() -> float:
@@ -63,7 +68,7 @@ class Fence:
 
     def extend(self, link: str, sent_at: float) -> None:
         """A beat that was sent at this instant was taken."""
-        self._until[link] = sent_at + self._write_for_s
+        self._until[link] = max(self._until.get(link, 0.0), sent_at + self._write_for_s)
 
     def lower(self, link: str) -> None:
         """Write nothing more."""
@@ -89,6 +94,7 @@ class Taken:
 
     epoch: int
     recorded: bool  # the local record tells what was written to it last
+    orderly: bool  # its last owner gave it back, everything answered and settled; or it never had one
 
 
 class Owner:
@@ -112,53 +118,77 @@ class Owner:
         self._replay = replay
         self._clock = clock
         self._seen: dict[str, Sighting] = {}
+        self._open_since: dict[str, float] = {}  # links that anybody may take
+        self._census = Census(name, takeover_s)
+        self._shares = Shares(name, {}, ())
+        self._has_left = False
 
-    async def beat(self, connection: Connection, states: Mapping[str, str]) -> list[str]:
-        """Tell that we live; returns the links that are no longer ours.
+    async def beat(self, connection: Connection, states: Mapping[str, str], *, drains: bool = False) -> list[str]:
+        """Tell that we live, and what we would carry; returns the links that are no longer ours.
 
         Raises:
             StoreUnavailable: nothing is extended; the fence falls by itself.
 
         """
-        if not self.epochs:
+        if self._has_left:
             return []
         sent_at = self._fence.now()
-        links = list(self.epochs)
+        owned = dict(self.epochs)  # one may be given back meanwhile
         rows = await connection.fetch(
             "beat",
-            texts(links),
-            array(self.epochs[link] for link in links),
+            texts(owned),
+            array(owned.values()),
             self.name,
-            texts([states.get(link, "unbound") for link in links]),
+            texts([states.get(link, "unbound") for link in owned]),
+            texts([] if drains else list(self._links)),
         )
         kept = {row["name"] for row in rows}
-        links = [link for link in links if link in self.epochs]  # others were given back while the beat was on its way
-        for link in kept & self.epochs.keys():
-            self._fence.extend(link, sent_at)
-        lost = [link for link in links if link not in kept]
-        for link in lost:
+        lost = []
+        for link in owned.keys() & self.epochs.keys():
+            if link in kept:
+                self._fence.extend(link, sent_at)
+                continue
+            lost.append(link)
             self._fence.lower(link)
             del self.epochs[link]
             log.error("link_ownership_lost", link=link)
         return lost
 
     async def candidates(self, connection: Connection) -> list[str]:
-        """Links of our file that may be taken over now."""
-        free = []
+        """Links of our file that we should take over now."""
+        rows = await connection.fetch("links")
+        beats = [Beat(row["owner"], row["beat"], row["links"]) for row in await connection.fetch("instances")]
         now = self._clock()
-        for row in await connection.fetch("links"):
+        self._shares = Shares(self.name, {row["name"]: row["owner"] for row in rows}, self._census.look(beats, now))
+        wanted = []
+        for row in rows:
             link = row["name"]
             if link not in self._links or link in self.epochs:
                 continue
-            if row["owner"] in ("", self.name):
-                free.append(link)
-                continue
-            seen = self._seen.get(link)
-            if seen is None or (seen.epoch, seen.beat) != (row["epoch"], row["beat"]):
-                self._seen[link] = Sighting(row["epoch"], row["beat"], now)
-            elif now - seen.since >= self._takeover_s:
-                free.append(link)
-        return free
+            if row["owner"] != self.name:
+                if row["owner"] and not self._is_silent(row, now):
+                    self._open_since.pop(link, None)
+                    continue
+                since = self._open_since.setdefault(link, now)
+                if not self._shares.may_take(link) and now - since < GRACE_S:
+                    continue
+                self._shares.taken(link)
+            wanted.append(link)
+        return wanted
+
+    def _is_silent(self, row: Record, now: float) -> bool:
+        """Whether the link's owner has not been heard of for the take-over time."""
+        link = row["name"]
+        seen = self._seen.get(link)
+        if seen is None or (seen.epoch, seen.beat) != (row["epoch"], row["beat"]):
+            self._seen[link] = Sighting(row["epoch"], row["beat"], now)
+            return False
+        return now - seen.since >= self._takeover_s
+
+    def surplus(self) -> str | None:
+        """A link that we should give away, as the last look for candidates saw it."""
+        link = self._shares.surplus()
+        return link if link in self.epochs else None
 
     async def take(self, connection: Connection, link: str, settler: Settler) -> Taken | None:
         """Take a link over and account for what its earlier owners may have written; None when another was faster.
@@ -187,12 +217,15 @@ class Owner:
             doubtful = await self._account(link, named, settler, replay if recorded else None)
             await connection.fetch("forget_journal", link, epoch)
         except BaseException:
-            del self.epochs[link]  # taken again at the next try: its journals still stand
+            self.epochs.pop(link, None)  # taken again at the next try: its journals still stand
             raise
+        if link not in self.epochs:
+            return None  # lost meanwhile
         self._seen.pop(link, None)
+        self._open_since.pop(link, None)
         self._fence.extend(link, sent_at)
         log.info("link_taken", link=link, epoch=epoch, recorded=recorded, journalled=len(named), uncertain=doubtful)
-        return Taken(epoch, recorded)
+        return Taken(epoch, recorded, orderly=not row["owner"])
 
     async def _account(self, link: str, named: list[Record], settler: Settler, replay: Replay | None) -> int:
         """Settle what a dead owner's journals name; returns how many jobs are uncertain."""
@@ -217,6 +250,7 @@ class Owner:
             id=row["id"],
             link=link,
             lane=row["lane"],
+            epoch=self.epochs[link],
             batch=batch,
             recipient="",  # what the wire needs is not read: nothing of this goes out
             sender="",
@@ -247,15 +281,27 @@ class Owner:
                 job.note(part, meaning, answer.command_status, answer.message_id, now)
         return job
 
-    async def give_back(self, connection: Connection, links: Collection[str]) -> None:
-        """An orderly end: the next owner need not wait. Nothing of these links may be open, in flight or unsettled."""
-        for link in links:
-            self._fence.lower(link)
-        await connection.fetch("disown", texts(links), array(self.epochs[link] for link in links), self.name)
-        self.drop(links)
+    async def give_back(self, connection: Connection, link: str, is_empty: Callable[[str], bool]) -> bool:
+        """Give a closed link back, so that the next owner need not wait; false when a job of it came to light.
 
-    def drop(self, links: Iterable[str]) -> None:
-        """Write to these no more, and beat for them no more."""
-        for link in links:
+        ``is_empty`` says that memory holds no job of the link. It is asked under the lock, after every claim that was
+        on its way: what such a claim brings later is dropped, since its epoch has passed.
+
+        Raises:
+            StoreUnavailable: it is not ours any more, or is the next candidate.
+
+        """
+        async with connection.transaction():
+            await connection.fetch("lock_link", link)
+            if not is_empty(link):
+                return False
             self._fence.lower(link)
-            self.epochs.pop(link, None)
+            await connection.fetch(
+                "disown", link, self.epochs.pop(link), self.name
+            )  # should it fail: it is taken again
+        return True
+
+    async def leave(self, connection: Connection) -> None:
+        """An orderly end: the others share the links without us."""
+        self._has_left = True
+        await connection.fetch("leave", self.name)

@@ -120,11 +120,6 @@ class Settler:
             self._flushed.clear()
             await self._flushed.wait()
 
-    async def emptied(self, link: str) -> None:
-        """Wait until no outcome of the link waits any more."""
-        while jobs := [job for job in (*self._waiting, *self._flushing) if job.link == link]:
-            await self.settled(jobs)
-
     async def flush(self, connection: Connection) -> int:
         """Write back what waits; returns how many jobs it settled.
 
@@ -179,7 +174,7 @@ class Settler:
     ) -> set[int]:
         number = {link: n for n, link in enumerate(self._epochs, 1)}
         now = self._clock()
-        owned = [item for item in settling if item[0].link in number]
+        owned = [item for item in settling if self._epochs.get(item[0].link) == item[0].epoch]
         rows = await connection.fetch(
             "settle",
             texts(self._epochs),
@@ -256,13 +251,14 @@ class Settler:
             self._record.settled(ended, self._clock())
 
     def _fenced(self, job: Job, outcome: Outcome, answers: list[Accepted]) -> None:
-        """Its row is gone or another instance owns the link: keep the accepted answers, change nothing else."""
+        """Its row is gone, or the link had another owner since its claim: keep the accepted answers, and no more."""
         self._late.extend(Late(job, answer, accepted=True) for answer in answers)
         if outcome.what is not What.KEEP:
             job.settled = outcome
             job.submission = None
             self._claimer.gone(job)
-            self._record.settled([(job.id, job.enqueued_us)], self._clock())
+            if not self._claimer.is_claimed_again(job):  # what the record knows of the later claim must stay
+                self._record.settled([(job.id, job.enqueued_us)], self._clock())
         log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
 
     async def _flush_late(self, connection: Connection) -> None:

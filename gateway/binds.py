@@ -22,6 +22,7 @@ from gateway.session import (
     BindRefused,
     Bound,
     Closed,
+    CloseReason,
     Event,
     Session,
     SessionSettings,
@@ -218,7 +219,11 @@ class Binds:
         self.live.append(live)
         try:
             live.transport.start()
-            return await live.end
+            while not live.end.done():
+                await asyncio.wait([live.end], timeout=FENCED_PAUSE_S)
+                if not self._may_write():  # another may bind in a moment, and the account must not be bound twice
+                    live.transport.close(CloseReason.FENCED)
+            return live.end.result()
         finally:
             live.transport.close()
             if live.bound_at is None:

@@ -451,14 +451,14 @@ class Link:
         for token, body in zip(batch, bodies, strict=True):
             numbers.append(session.submit(body, token, now))
             token[0].unanswered += 1
-        throttle.take(now, len(batch))
         if not live.transport.flush():
             for token, number in zip(batch, numbers, strict=True):
                 session.withdraw(number)
                 token[0].unanswered -= 1
-            throttle.give_back(len(batch))
             rooms.put_back(batch)
             return 0
+        # they may have left later than `now`: the record is a file, and the process may have stood still
+        throttle.take(time.monotonic(), len(batch))
         live.submitted += len(batch)
         return len(batch)
 

@@ -98,16 +98,6 @@ class Throttle:
             self._log.append((now, segments))
             self._recent += segments
 
-    def give_back(self, segments: int) -> None:
-        """Undo the last `take` in part or whole: the segments did not leave after all."""
-        while segments and self._log:
-            sent_at, noted = self._log.pop()
-            undone = min(noted, segments)
-            segments -= undone
-            self._recent -= undone
-            if noted > undone:
-                self._log.append((sent_at, noted - undone))
-
     def throttled(self, now: float, written_at: float) -> bool:
         """Take ESME_RTHROTTLED for a segment written at `written_at`; say whether it changed anything.
 

@@ -21,15 +21,34 @@ cross join lateral (select r.* from tocsin.ready r where r.link = $1 and r.lane 
 -- $1 link, whose journals from before epoch $2 are all accounted for.
 delete from tocsin.claim where link = $1 and epoch < $2;
 
+-- name: instances
+-- Instances that beat, and what they would carry. The table has a row for each. Locks: none.
+select owner, beat, links from tocsin.instance;
+
 -- name: beat
--- $1 links, $2 epochs, $3 owner, $4 states: the owner's sign of life. Returns the links that are still its own.
+-- $1 links, $2 epochs, $3 owner, $4 states, $5 links that it would carry: an instance's sign of life, and that of each link
+-- it owns. Drops instances that were silent for a day. Returns the links that are still its own.
+-- Locks: the rows of its links and its own; rows of instances long gone. Index: primary keys; the tables are small.
+with alive as (
+    insert into tocsin.instance as i (owner, links, beat) values ($3, $5::text::text[], 1)
+    on conflict (owner) do update set beat = i.beat + 1, links = excluded.links, at = now()
+), long_gone as (
+    delete from tocsin.instance where at < now() - interval '1 day' and owner <> $3
+)
 update tocsin.link l set beat = l.beat + 1, state = b.state, state_since = case when l.state = b.state then l.state_since else now() end
 from unnest($1::text::text[], $2::text::bigint[], $4::text::text[]) b (name, epoch, state)
 where l.name = b.name and l.epoch = b.epoch and l.owner = $3
 returning l.name;
 
 -- name: disown
--- $1 links, $2 epochs, $3 owner: an orderly end; the next owner need not wait.
-update tocsin.link l set owner = null, state = 'unbound', state_since = now()
-from unnest($1::text::text[], $2::text::bigint[]) b (name, epoch)
-where l.name = b.name and l.epoch = b.epoch and l.owner = $3;
+-- $1 name, $2 epoch, $3 owner: an orderly end, after lock_link in the same transaction, once the owner's memory holds no job of
+-- the link. What its journals still name was settled, released, or never handed out. The epoch rises so that a claim on its
+-- way is fenced. Locks: the link's row, its journals.
+with unwritten as (
+    delete from tocsin.claim c using tocsin.link l where c.link = $1 and c.epoch = $2 and l.name = c.link and l.epoch = $2 and l.owner = $3
+)
+update tocsin.link set owner = null, epoch = epoch + 1, state = 'unbound', state_since = now() where name = $1 and epoch = $2 and owner = $3;
+
+-- name: leave
+-- $1 owner: an instance ends in order and counts no longer. Locks: its row. Index: the primary key.
+delete from tocsin.instance where owner = $1;

@@ -53,8 +53,8 @@ begin
     -- options, evidence of a suppression.
     grant execute on function tocsin.job_status, tocsin.sees_all, tocsin.state_name to tocsin_auditor;
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
-                    tocsin.link, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, tocsin.operator_log,
-                    tocsin.resent to tocsin_auditor;
+                    tocsin.link, tocsin.instance, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, 
+                    tocsin.operator_log, tocsin.resent to tocsin_auditor;
     grant select (recipient, sender, reason, at) on tocsin.suppression to tocsin_auditor;
     grant select (inbound_id, link, source, destination, class, received_at) on tocsin.inbox to tocsin_auditor;
     grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest)

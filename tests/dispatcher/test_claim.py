@@ -245,3 +245,21 @@ async def test_cancel_and_expiry_raced_against_claims_never_end_a_job_that_was_c
 
 class _Undo(Exception):
     """A journal named a row that was about to be ended."""
+
+
+async def test_what_a_claim_brings_after_its_link_was_lost_goes_nowhere(tmp_path, queue_url):
+    """Its journal stands, and whoever takes the link accounts for it; even if that is the same process."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.app.enqueue()
+
+        class Late:
+            async def fetch(self, name: str, *arguments: object):
+                rows = await one.claiming.fetch(name, *arguments)
+                one.epochs.clear()
+                one.claimer.forget(LINK)
+                await one.own()
+                return rows
+
+        windows = one.claimer.windows(LINK, 3, 10)
+        assert await one.claimer.claim(Late(), windows) == []  # type: ignore[arg-type]
+        assert not one.claimer.holds(LINK)

@@ -34,6 +34,7 @@ def job(parts: int = 1, *, lane: int = 3, attempt: int = 1, done: int = 0) -> Jo
         id=7,
         link="carrier-a",
         lane=lane,
+        epoch=1,
         batch=Batch(1, 1),
         recipient="447700900123",
         sender="Northside",

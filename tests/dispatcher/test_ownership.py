@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.ownership import Fence, Owner
+from dispatcher.ownership import GRACE_S, Fence, Owner
 from dispatcher.record import Record
 from gateway import Verdict
 from tests.dispatcher.instance import Clock, Instance, instance
@@ -204,10 +204,159 @@ async def test_a_link_given_back_is_free(tmp_path, queue_url):
         owner = owner_of(one)
         await take(one, owner)
 
-        await owner.give_back(one.claiming, list(owner.epochs))
+        assert await owner.give_back(one.claiming, LINK, lambda _: True)
 
         assert not owner._fence.holds(LINK)
         assert await one.app.value("select owner from tocsin.link") is None
+
+
+async def test_a_link_is_given_back_with_its_journal_empty_and_fences_a_claim_that_is_on_its_way(tmp_path, queue_url):
+    """What the journal still names was never handed out: it waits in the queue, and is in no doubt."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", owns=False) as one,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as next_one,
+    ):
+        owner = owner_of(one)
+        taken = await take(one, owner)
+        number = await one.app.enqueue()
+        await one.claim()
+        one.claimer.forget(LINK)  # its answer was never seen
+
+        assert await owner.give_back(one.claiming, LINK, lambda link: not one.claimer.holds(link))
+
+        assert await one.app.value("select count(*) from tocsin.claim") == 0
+        one.epochs[LINK] = taken.epoch
+        assert await one.claim() == []
+        assert await take(next_one, owner_of(next_one))
+        assert await one.app.state(number) == "queued"
+
+
+async def test_a_link_that_is_given_back_while_a_beat_is_on_its_way_is_not_lost(tmp_path, queue_url):
+    """The beat finds it disowned, by our own doing; nothing may write to it again."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        owner = owner_of(one)
+        await take(one, owner)
+
+        class Slow:
+            async def fetch(self, name: str, *arguments: object):
+                await owner.give_back(one.flushing, LINK, lambda _: True)
+                return await one.claiming.fetch(name, *arguments)
+
+        assert await owner.beat(Slow(), {}) == []  # type: ignore[arg-type]
+        assert not owner._fence.holds(LINK)
+
+
+async def test_a_link_is_not_given_back_while_memory_holds_a_job_of_it(tmp_path, queue_url):
+    """It is settled first."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        owner = owner_of(one)
+        await take(one, owner)
+        await one.app.enqueue()
+        (job,) = await one.claim()
+
+        def is_empty(link: str) -> bool:
+            return not one.claimer.holds(link)
+
+        assert not await owner.give_back(one.claiming, LINK, is_empty)
+        assert owner.epochs == {LINK: 1}
+        one.accepted(job, ["m1"])
+        await one.flush()
+        assert await owner.give_back(one.claiming, LINK, is_empty)
+
+
+TWO = {"carrier-a": {}, "carrier-b": {}}
+
+
+async def test_a_free_link_is_left_to_an_instance_with_fewer_for_a_grace_and_then_taken(tmp_path, queue_url):
+    """Availability goes before a fair share."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", links=TWO, owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", links=TWO, owns=False) as b,
+    ):
+        clock = Time()
+        one, other = owner_of(a, clock), owner_of(b)
+        await one.beat(a.claiming, {})
+        await other.beat(b.claiming, {})
+        assert await one.candidates(a.claiming) == ["carrier-a"]
+        await take(a, one, "carrier-a")
+
+        assert await one.candidates(a.claiming) == []
+        assert await other.candidates(b.claiming) == ["carrier-b"]
+        clock.now += GRACE_S - 0.1
+        assert await one.candidates(a.claiming) == []
+        clock.now += 0.2
+        assert await one.candidates(a.claiming) == ["carrier-b"]
+
+
+async def test_the_links_of_a_silent_owner_are_shared_by_those_that_live_within_the_take_over_time_and_a_grace(
+    tmp_path, queue_url
+):
+    """The one with fewer takes them first."""
+    links = {f"l{n}": {} for n in range(4)}
+    async with (
+        instance(tmp_path, queue_url, name="1:dead", links=links, owns=False) as dead,
+        instance(tmp_path, queue_url, name="2:b", links=links, owns=False) as b,
+        instance(tmp_path, queue_url, name="3:c", links=links, owns=False) as c,
+    ):
+        old = owner_of(dead)
+        await old.beat(dead.claiming, {})
+        await take(dead, old, "l0")
+        clock = Time()
+        one, other = owner_of(b, clock), owner_of(c, clock)
+        for owner, its in ((one, b), (other, c)):
+            await owner.beat(its.claiming, {})
+        await take(b, one, "l1")
+        await take(b, one, "l2")
+        await take(c, other, "l3")
+        assert await other.candidates(c.claiming) == await one.candidates(b.claiming) == []
+        clock.now += TAKEOVER_S
+        for owner, its in ((one, b), (other, c)):
+            await owner.beat(its.claiming, {})
+        assert await other.candidates(c.claiming) == ["l0"]
+        assert await one.candidates(b.claiming) == []
+        clock.now += GRACE_S
+        assert await one.candidates(b.claiming) == ["l0"]
+
+
+async def test_an_instance_that_ended_in_order_is_no_rival_and_beats_no_more(tmp_path, queue_url):
+    """The others need not wait for it."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", links=TWO, owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", links=TWO, owns=False) as b,
+    ):
+        one, other = owner_of(a), owner_of(b)
+        await one.beat(a.claiming, {})
+        await other.beat(b.claiming, {})
+        await one.leave(a.claiming)
+        await one.beat(a.claiming, {})
+
+        assert await other.candidates(b.claiming) == ["carrier-a", "carrier-b"]
+
+
+async def test_an_instance_that_drains_is_no_rival(tmp_path, queue_url):
+    """It takes no link any more."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a", links=TWO, owns=False) as a,
+        instance(tmp_path, queue_url, name="2:b", links=TWO, owns=False) as b,
+    ):
+        one, other = owner_of(a), owner_of(b)
+        await one.beat(a.claiming, {}, drains=True)
+
+        await take(b, other, "carrier-a")
+        assert await other.candidates(b.claiming) == ["carrier-b"]
+
+
+async def test_the_row_of_an_instance_goes_a_day_after_its_last_beat(tmp_path, queue_url):
+    """By the database's clock, and only to keep the table small."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        await one.app.connection.execute(
+            "insert into tocsin.instance (owner, links, beat, at) values ('x', '{}', 1, now() - interval '25 hours'),"
+            " ('y', '{}', 1, now() - interval '23 hours'), ($1, '{}', 1, now() - interval '25 hours')",
+            one.name,
+        )
+        await owner_of(one).beat(one.claiming, {})
+        rows = await one.app.fetch("select owner, beat from tocsin.instance order by owner")
+        assert [tuple(row) for row in rows] == [(one.name, 2), ("y", 1)]
 
 
 async def test_without_a_record_every_part_that_a_journal_names_and_that_is_not_done_is_in_doubt(tmp_path, queue_url):

@@ -292,3 +292,45 @@ async def test_a_text_is_kept_only_where_its_category_says_so(tmp_path, queue_ur
 
         rows = await one.app.fetch("select job_id, body from tocsin.sent_text")
         assert [(row["job_id"], row["body"]) for row in rows] == [(number, "x" * 100)]
+
+
+async def test_an_outcome_of_an_earlier_ownership_leaves_the_row_to_the_later_one(tmp_path, queue_url):
+    """A link lost and taken again by the same process: the take-over has accounted for the old claims."""
+    async with instance(tmp_path, queue_url) as one:
+        one.record.recovered(one.clock())
+        old = await claimed(one)
+        one.epochs.clear()
+        one.claimer.forget(LINK)
+        await one.app.connection.execute("delete from tocsin.claim")  # another owner knew that it was never written
+        await one.own()
+        (new,) = await one.claim()
+        assert (new.id, new.epoch) == (old.id, old.epoch + 1)
+        one.record.written(LINK, one.clock(), [(new.id, new.enqueued_us, 1)])
+
+        one.answered(old, [(1, UNANSWERED, 0, "")])
+        await one.flush()
+        assert await one.app.state(new.id) == "queued"
+        assert await one.claim() == [], "the later claim still holds it"
+        assert one.record.told(one.clock()).parts(new.id, new.enqueued_us) == {1: None}, "and its record stands"
+
+        one.accepted(new, ["m2"])
+        await one.flush()
+        assert await one.app.state(new.id) == "submitted"
+        assert [row["message_id"] for row in await one.app.sent(new.id)] == ["m2"]
+
+
+async def test_an_acceptance_of_an_earlier_ownership_is_kept_as_fenced(tmp_path, queue_url):
+    """The message id is evidence; the job is the later owner's."""
+    async with instance(tmp_path, queue_url) as one:
+        old = await claimed(one)
+        one.epochs.clear()
+        one.claimer.forget(LINK)
+        await one.own()
+        (new,) = await one.claim()
+        one.accepted(new, ["m2"])
+        await one.flush()
+
+        one.accepted(old, ["m1"])
+        await one.flush()
+        reasons = {row["message_id"]: row["reason"] for row in await one.app.sent(new.id)}
+        assert reasons == {"m1": "FENCED", "m2": None}

@@ -108,6 +108,7 @@ class Session:
         self.smsc = smsc
         self.number = number
         self.bind: Logged | None = None  # once it was accepted
+        self.ended_at: float | None = None  # monotonic; unbound or disconnected
         self.numbers = _Numbers()
         self._gathered: list[bytes] = []  # answers that wait for company
         self._reader = reader
@@ -150,6 +151,7 @@ class Session:
             self.send("enquire_link_resp", sequence=pdu.sequence)
         elif pdu.command == "unbind" and smsc.answers_unbinds:
             self.send("unbind_resp", sequence=pdu.sequence)
+            self.ended_at = pdu.at
             self._writer.close()
 
     def _answer_submit(self, submit: Logged, answer: Answer) -> None:
@@ -224,8 +226,10 @@ class Smsc:
         self.throttle_above: int | None = None  # submit_sm in any sliding second; those above get ESME_RTHROTTLED
         self.id_prefix = "m"
         self.log: list[Logged] = []
+        self.submits = 0  # submit_sm that were read
         self.on_log: Callable[[Logged], None] = lambda _: None
         self.sessions: list[Session] = []  # those that are connected
+        self.all_sessions: list[Session] = []  # those that were, too
         self.port = port
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -269,6 +273,29 @@ class Smsc:
     def answers(self, command: str = "submit_sm_resp") -> list[Logged]:
         """PDUs of this kind that were written."""
         return [pdu for pdu in self.log if pdu.command == command and pdu.sent]
+
+    def most_bound(self) -> int:
+        """The most sessions that were bound at the same time: from the accepted bind to the unbind or the end."""
+        steps = []
+        for session in self.all_sessions:
+            if session.bind is not None:
+                steps += [(session.bind.at, 1), (session.ended_at or float("inf"), -1)]
+        most = bound = 0
+        for _, step in sorted(steps):
+            bound += step
+            most = max(most, bound)
+        return most
+
+    def most_within(self, seconds: float) -> int:
+        """The most submit_sm that were read in any sliding time of this length."""
+        lately: deque[float] = deque()
+        most = 0
+        for submit in self.received("submit_sm"):
+            lately.append(submit.at)
+            while lately[0] <= submit.at - seconds:
+                lately.popleft()
+            most = max(most, len(lately))
+        return most
 
     # What a test makes it do
 
@@ -327,11 +354,13 @@ class Smsc:
         self._connections += 1
         session = Session(self, self._connections, reader, writer)
         self.sessions.append(session)
+        self.all_sessions.append(session)
         self._changed.set()
         try:
             await session.run()
         finally:
             self.sessions.remove(session)
+            session.ended_at = session.ended_at or time.monotonic()
             self._changed.set()
             writer.close()
 
@@ -360,6 +389,7 @@ class Smsc:
         fields = {name: getattr(pdu, name, None) for name in pdu.params_order}
         noted = Logged(at, session, sent, pdu.command, pdu.status, pdu.sequence, _as_text(fields), octets)
         self.log.append(noted)
+        self.submits += noted.command == "submit_sm" and not sent
         self.on_log(noted)
         self._changed.set()
         return noted

@@ -513,6 +513,14 @@ class TestFence:
             await a.seen.until(lambda: not a.link.sessions_bound)
             assert ("waiting", "fenced") in a.seen.states
 
+    async def test_an_idle_session_ends_once_the_fence_says_no(self):
+        """There is nothing to write that would ask it, and another process may bind the account in a moment."""
+        async with account(enquire_link_s=60) as a:
+            a.seen.owns = False
+            await a.seen.until(lambda: not a.link.sessions_bound)
+            assert ("waiting", "fenced") in a.seen.states
+            assert not a.smsc.received("unbind"), "an unbind would be a write"
+
     async def test_without_the_fence_nothing_is_bound(self):
         """And it is once the fence says yes."""
         async with account(bound=False) as a:
@@ -521,6 +529,16 @@ class TestFence:
             assert not a.smsc.sessions
             a.seen.owns = True
             await a.until_bound()
+
+    async def test_segments_count_for_the_rate_from_when_they_left_and_not_from_when_they_were_chosen(self):
+        """A slow disk would otherwise let the next ones follow too closely."""
+        async with account(throughput_per_s=20) as a:
+            a.seen.record = lambda _: time.sleep(0.1)
+            a.link.submit([submission() for _ in range(21)])
+            a.seen.record = lambda _: None
+            submits = await a.smsc.seen("submit_sm", 21)
+
+        assert submits[20].at - a.seen.results[0].written_at >= 1.1
 
     async def test_what_cannot_be_recorded_is_not_written(self, monkeypatch):
         """A full disk costs time, and never certainty."""

@@ -148,19 +148,6 @@ def test_a_climbing_rate_lets_the_next_segment_go_when_it_rises():
     assert throttle.allowance(2.0, lane0=True) == 5
 
 
-def test_given_back_segments_were_never_sent():
-    """What the fence stopped does not use up the rate."""
-    throttle = Throttle(10)
-    throttle.take(0.0, 4)
-    throttle.take(0.1, 5)
-
-    throttle.give_back(6)
-
-    assert throttle.allowance(0.1, lane0=True) == 7
-    throttle.give_back(99)
-    assert throttle.allowance(0.1, lane0=True) == 10
-
-
 def test_taking_nothing_is_nothing():
     """An empty slice leaves no mark."""
     throttle = Throttle(10)

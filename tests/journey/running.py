@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -303,9 +304,10 @@ async def journey(
 class Child:
     """A daemon in a process of its own; its log goes to a file. ``command`` is what takes the arguments of ``tocsin``."""
 
-    def __init__(self, path: Path, command: Sequence[str] = TOCSIN) -> None:
+    def __init__(self, path: Path, command: Sequence[str] = TOCSIN, **environment: str) -> None:
         self._path = path
         self.command = command
+        self._environment = os.environ | environment
         self._log = path.parent / "daemon.log"
         self._process: asyncio.subprocess.Process | None = None
         self._begins_at = 0
@@ -322,6 +324,7 @@ class Child:
                 "--config",
                 str(self._path),
                 cwd=ROOT,
+                env=self._environment,
                 stdout=out,
                 stderr=out,
             )

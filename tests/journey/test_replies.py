@@ -83,3 +83,17 @@ async def test_a_reply_in_any_alphabet_is_read(tmp_path, queue_url):
 
         rows = await world.app.fetch("select text, class from tocsin.inbox order by inbound_id")
         assert [(row["text"], row["class"]) for row in rows] == [("Привет 🙂", "text"), ("5 €", "text"), ("", "binary")]
+
+
+async def test_an_equal_reply_after_an_orderly_change_of_owner_is_a_new_one(tmp_path, queue_url):
+    """The one that ended answered what it stored: two honest "YES" survive."""
+    async with Smsc() as smsc, app_of(queue_url) as app:
+        for n, name in enumerate(("a", "b"), 1):
+            path = write_file(tmp_path / name, queue_url, {LINK: {"port": smsc.port}}, daemon={"instance": name})
+            async with Running(path) as daemon:
+                await daemon.until_bound()
+                smsc.deliver(source_addr="447700900123", short_message=b"YES")
+                answers = await smsc.seen("deliver_sm_resp", n)
+                assert answers[-1].status == 0
+                await daemon.stop()
+        assert await app.value("select count(*)::int from tocsin.inbox") == 2
