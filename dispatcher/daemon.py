@@ -24,6 +24,7 @@ import structlog
 
 from dispatcher import embedded, migrate
 from dispatcher.apply import apply
+from dispatcher.backlog import Backlog
 from dispatcher.claim import Claimer
 from dispatcher.dispatch import Dispatcher
 from dispatcher.doubt import Doubt
@@ -161,6 +162,13 @@ class Daemon:
             wake_claimer=signals.wake_claims,
             clock=clock,
         )
+        self._backlog = Backlog(
+            settler=self._settler,
+            receipts=self._receipts,
+            inbound=self._inbound,
+            metrics=self._metrics,
+            clock=clock,
+        )
         self._loops = Loops(
             owner=state.owner,
             epochs=epochs,
@@ -169,6 +177,7 @@ class Daemon:
             settler=self._settler,
             receipts=self._receipts,
             inbound=self._inbound,
+            backlog=self._backlog,
             pauses=self._pauses,
             gateway=lambda: self._gateway,
             emergency_enqueued=self._upkeep.emergency_enqueued,
@@ -303,7 +312,7 @@ class Daemon:
         await self._gateway.close_all(drain_s)
         try:
             async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
-                while self._loops.unwritten or not self._settler.is_idle:
+                while self._backlog.unwritten or not self._settler.is_idle:
                     self._signals.written.clear()
                     self._signals.outcome.set()
                     self._signals.arrival.set()
@@ -398,7 +407,7 @@ class Daemon:
     def _status(self) -> str:
         """What `systemctl status` shows: what is missing, and no value of the file."""
         if self._signals.stopping.is_set():
-            return f"drains, {self._loops.unwritten} outcomes to write"
+            return f"drains, {self._backlog.unwritten} outcomes to write"
         readiness = self._readiness()
         missing = [f"{name} {fact}" for name, fact in readiness.facts.items() if fact not in AS_IT_SHOULD_BE]
         parts = ["ready" if readiness.ready else "not ready", *missing]

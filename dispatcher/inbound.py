@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 500
+MOST_UNWRITTEN = 10_000  # a session's own bound forgets what came before it was bound anew
 REPEATED_WITHIN_S = 120.0
 OK = 0x00
+THROTTLED = 0x58  # ESME_RTHROTTLED: the SMSC keeps it and sends it again
 TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 
 
@@ -67,22 +69,34 @@ class InboundDesk:
         self._clock = clock
         self._wake = wake
         self._waiting: deque[tuple[str, Inbound, Delivery]] = deque()
+        self._flushing = 0  # of the flush in flight
+        self._is_full = False
         self._undecodable: deque[tuple[str, bytes]] = deque(maxlen=1_000)  # a flood of garbage is bounded
         self._unanswered: dict[str, float] = {}  # digest -> when it was stored: its response was never written
 
     @property
     def pending(self) -> int:
         """Messages not yet stored."""
-        return len(self._waiting) + len(self._undecodable)
+        return len(self._waiting) + self._flushing + len(self._undecodable)
 
     def take(self, link: str, deliveries: Iterable[Delivery]) -> None:
         """Queue the MO messages among these."""
         for delivery in deliveries:
             message = delivery.receipt_or_inbound
-            if isinstance(message, Inbound):
+            if not isinstance(message, Inbound):
+                continue
+            if len(self._waiting) + self._flushing >= MOST_UNWRITTEN:
+                self._tell_full(link)
+                delivery.answer(THROTTLED)
+            else:
                 self._waiting.append((link, message, delivery))
         if self._waiting:
             self._wake()
+
+    def _tell_full(self, link: str) -> None:
+        if not self._is_full:  # told again once half of it was written
+            self._is_full = True
+            log.warning("deliveries_refused", link=link, kind="replies", waiting=MOST_UNWRITTEN)
 
     def take_undecodable(self, link: str, octets: bytes) -> None:
         """Queue a deliver_sm that nobody can read; it was refused already."""
@@ -113,6 +127,8 @@ class InboundDesk:
         items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
         if not items:
             return 0
+        if 2 * len(self._waiting) < MOST_UNWRITTEN:
+            self._is_full = False
         now = self._clock()
         self._unanswered = {key: at for key, at in self._unanswered.items() if now - at < REPEATED_WITHIN_S}
         fresh = []
@@ -125,6 +141,7 @@ class InboundDesk:
                 fresh.append((link, message, delivery, key))
         if not fresh:
             return len(items)
+        self._flushing = len(fresh)
         try:
             rows = await connection.fetch(
                 "store_inbound",
@@ -143,14 +160,22 @@ class InboundDesk:
             for _, _, delivery, _ in fresh:
                 delivery.answer(TEMPORARY)
             raise
-        self._record.acknowledged([row["inbound_id"] for row in rows], now)
+        finally:
+            self._flushing = 0
+        answer = OK
+        try:
+            self._record.acknowledged([row["inbound_id"] for row in rows], now)
+        except OSError as error:
+            # Stored, but nobody would know after a kill that it was answered: the SMSC sends it again, as a repetition.
+            log.error("record_failed", error=error.strerror)
+            answer = TEMPORARY
         owned = {row["link"] for row in rows}
         for link, message, delivery, key in fresh:
             if link not in owned:
                 delivery.answer(TEMPORARY)
                 continue
             self._metrics.count_inbound(link, _kind(message))
-            if not delivery.answer(OK):
+            if not delivery.answer(answer) or answer != OK:
                 self._unanswered[key] = now
         return len(items)
 

@@ -23,6 +23,7 @@ from dispatcher.errors import StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dispatcher.backlog import Backlog
     from dispatcher.claim import Claimer
     from dispatcher.dispatch import Dispatcher
     from dispatcher.inbound import InboundDesk
@@ -47,7 +48,6 @@ GATHER_STEP_S = 0.002
 SMALLEST_USUAL = 8  # fewer are worth waiting for company
 SMALL_FLUSH = 200
 SLICE = 16  # jobs dispatched before the loop turns
-MOST_UNSETTLED = 4_000  # outcomes and receipts not yet written; past it lanes 1 to 5 claim nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Loops:
         settler: Settler,
         receipts: ReceiptDesk,
         inbound: InboundDesk,
+        backlog: Backlog,
         pauses: Pauses,
         gateway: Callable[[], Gateway],
         emergency_enqueued: Callable[[str], None],
@@ -94,6 +95,7 @@ class Loops:
         self._settler = settler
         self._receipts = receipts
         self._inbound = inbound
+        self._backlog = backlog
         self._pauses = pauses
         self._gateway = gateway
         self._emergency_enqueued = emergency_enqueued
@@ -102,11 +104,6 @@ class Loops:
         self._clock = clock
         self._events_written = False  # since readers were last told
         self._usual_flush = 0  # receipts that waited before the last flushes
-
-    @property
-    def unwritten(self) -> int:
-        """Outcomes, receipts and replies that wait to be written."""
-        return self._settler.pending + self._receipts.pending + self._inbound.pending
 
     async def listen(self, connection: Connection) -> None:
         """Hear what is notified, and tell readers of `tocsin.event` that there is more."""
@@ -140,7 +137,7 @@ class Loops:
         """Claim lane 0."""
         while True:
             jobs = []
-            if not self._signals.stopping.is_set():
+            if not self._signals.stopping.is_set() and not self._backlog.holds_urgent():
                 windows = [w for link, room in self._rooms(0) for w in self._claimer.windows(link, 0, room)]
                 jobs = await self._claimer.claim(connection, windows)
                 await self._dispatch(jobs)
@@ -154,7 +151,7 @@ class Loops:
         probe_at = whole_at = self._clock()
         while True:
             jobs: list[Job] = []
-            if not self._signals.stopping.is_set() and self.unwritten < MOST_UNSETTLED:
+            if not self._signals.stopping.is_set() and not self._backlog.holds_others():
                 windows = [
                     window
                     for lane in range(1, LANES)

@@ -27,6 +27,8 @@ RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", 
 DOUBT_ENDS = ("answer", "receipt", "resent", "requeued", "unknown", "expired")
 INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
 
+CLAIM_PARTS = ("settle", "receive")
+
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 
@@ -160,6 +162,17 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._claims_held = _Children(
+            Counter(
+                "tocsin_claims_held_seconds_total",
+                "Time for which lanes 1 to 5 claimed nothing, by what was slow. A rise of settle: outcomes are written"
+                " back slower than they come; of receive: receipts and replies are.",
+                ("part",),
+                registry=registry,
+            )
+        )
+        for part in CLAIM_PARTS:
+            self._claims_held[(part,)].inc(0)
         self.settle_pending = Gauge(
             "tocsin_settle_pending",
             "Outcomes that are known here and not yet in the database. A rise: the database is slow or away.",
@@ -249,6 +262,10 @@ class DispatcherMetrics:
     def count_failed_over(self, link: str, jobs: int) -> None:
         """Count waiting jobs that the next link took from this one."""
         self._failed_over[(link,)].inc(jobs)
+
+    def count_claims_held(self, part: str, seconds: float) -> None:
+        """Count a time without claims, by one of ``CLAIM_PARTS``."""
+        self._claims_held[(part,)].inc(seconds)
 
     def set_queue(self, lane: int, jobs: float, oldest_s: float) -> None:
         """Show what waits in a lane."""

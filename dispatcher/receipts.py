@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 1_000
+MOST_UNWRITTEN = 20_000  # 1.2 kB each. A session's own bound forgets what came before it was bound anew
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
@@ -47,6 +48,7 @@ RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.
 STATE = {rank: state.value for state, rank in RANK.items()}
 AMBIGUOUS = "TC300"  # SQLSTATE of apply_receipts
 OK = 0x00
+THROTTLED = 0x58  # ESME_RTHROTTLED: the SMSC keeps it and sends it again
 TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 
 
@@ -123,14 +125,18 @@ class ReceiptDesk:
         self._wake = wake
         self._unsettled = unsettled  # link and message id of answers that were read and are not yet committed
         self._waiting: deque[Item] = deque()
+        self._flushing = 0  # of the flush in flight
+        self._early_items = 0
+        self._is_full = False
         self._early: dict[tuple[str, str], list[Item]] = {}  # unanswered until their segment's answer is committed
+        self._parked_items = 0
         self._parked: dict[tuple[str, str], list[Item]] = {}  # by link and each form of the id; ids share forms
         self._meanwhile: set[tuple[str, str]] | None = None  # link and message id, committed during the flush in flight
 
     @property
     def pending(self) -> int:
-        """Receipts not yet written."""
-        return len(self._waiting)
+        """Receipts not yet written; those that wait for a settle are not among them."""
+        return len(self._waiting) + self._flushing
 
     def look_back(self, horizon_s: float) -> None:
         """Look for a receipt's segment at least that far back."""
@@ -159,6 +165,10 @@ class ReceiptDesk:
                 self._metrics.count_receipt(link, receipt.state.value)
                 delivery.answer(OK)
                 continue
+            if self.pending + self._early_items >= MOST_UNWRITTEN:
+                self._tell_full(link)
+                delivery.answer(THROTTLED)
+                continue
             self._waiting.append(
                 Item(
                     link=link,
@@ -175,12 +185,19 @@ class ReceiptDesk:
         if self._waiting:
             self._wake()
 
+    def _tell_full(self, link: str) -> None:
+        if not self._is_full:  # told again once half of it was written
+            self._is_full = True
+            log.warning("deliveries_refused", link=link, kind="receipts", waiting=MOST_UNWRITTEN)
+
     def accepted(self, link: str, message_id: str) -> None:
         """A segment with this id was committed: a receipt may have come before it."""
         if self._meanwhile is not None:
             self._meanwhile.add((link, message_id))
         if self._early:
-            self._waiting.extend(self._early.pop((link, message_id), ()))
+            items = self._early.pop((link, message_id), ())
+            self._early_items -= len(items)
+            self._waiting.extend(items)
             self._wake()
         if not self._parked:
             return
@@ -214,11 +231,15 @@ class ReceiptDesk:
             key = (item.link, item.message_id)
             if key in self._unsettled:
                 self._early.setdefault(key, []).append(item)
+                self._early_items += 1
             else:
                 items.append(item)
+        if 2 * (len(self._waiting) + self._early_items) < MOST_UNWRITTEN:
+            self._is_full = False
         if not items:
             return 0
         self._meanwhile = set()
+        self._flushing = len(items)
         try:
             await self._apply(connection, items)
         except StoreUnavailable:
@@ -227,6 +248,7 @@ class ReceiptDesk:
             raise
         finally:
             self._meanwhile = None
+            self._flushing = 0
         for item in items:
             if item.delivery is not None:
                 item.delivery.answer(OK)
@@ -370,7 +392,8 @@ class ReceiptDesk:
     # ------------------------------------------------------------------ waiting for a segment
 
     def _park(self, item: Item) -> None:
-        if len(self._parked) < MOST_PARKED:
+        if self._parked_items < MOST_PARKED:
+            self._parked_items += 1
             for form in item.forms:
                 self._parked.setdefault((item.link, form), []).append(item)
 
@@ -383,6 +406,8 @@ class ReceiptDesk:
         )
 
     def _unpark(self, item: Item) -> None:
+        """Let go of one that is parked in memory."""
+        self._parked_items -= 1
         for form in item.forms:
             sharing = self._parked.get((item.link, form), [])
             if item in sharing:

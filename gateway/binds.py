@@ -133,6 +133,11 @@ class Binds:
                 found, most = live, free
         return found
 
+    @property
+    def is_blocked(self) -> bool:
+        """Say that a session with free slots waits for its socket to take more."""
+        return any(live.transport.is_blocked and live.session.free(lane0=True) for live in self.live)
+
     def proven(self) -> None:
         """Note that a segment was accepted, so the account and the way to it are good."""
         self._backoff.proven()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from config.settings import LinkSettings
+    from gateway.held import Part
     from gateway.messages import Submission
     from gateway.observer import LinkObserver, LinkState
     from gateway.rooms import Token
@@ -380,6 +381,7 @@ class Link:
         """Give back what was refused; and all that waits, when nothing can leave."""
         recalled, self._refused = self._refused, []
         if not self.can_send:
+            self._metrics.held.by(None, time.monotonic())
             self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
         for key, submission in list(self._leaving.items()):
             if submission.stopped or not submission.unanswered:
@@ -411,7 +413,9 @@ class Link:
             self._is_pumping = False
         if self._rooms.expired:
             self._tell_expired()
-        if self._rooms:
+        waits = bool(self._rooms)
+        self._metrics.held.by(self._holding_part(now) if waits and not written else None, now)
+        if waits:
             if written:
                 self._pump_soon()
             else:
@@ -440,13 +444,16 @@ class Link:
                 self._tell_unencodable(token, error, now)
         if not batch:
             return 0
+        encoded_at = time.monotonic()
         try:
             self._observer.writing(self.name, batch)
         except OSError as error:
             log.warning("local_record_failed", link=self.name, error=type(error).__name__)
             rooms.put_back(batch)
-            self._paused_until = now + RECORD_PAUSE_S
+            self._paused_until = time.monotonic() + RECORD_PAUSE_S
             return 0
+        now = time.monotonic()  # a slow disk must not make the throttle believe that these left long ago
+        self._metrics.recorded(now - encoded_at)
         numbers = []
         for token, body in zip(batch, bodies, strict=True):
             numbers.append(session.submit(body, token, now))
@@ -461,6 +468,15 @@ class Link:
         throttle.take(time.monotonic(), len(batch))
         live.submitted += len(batch)
         return len(batch)
+
+    def _holding_part(self, now: float) -> Part:
+        """Name what keeps the segments waiting, once nothing of them could be written."""
+        if now < self._paused_until:
+            return "record"
+        live = self._binds.freest()
+        if live is None:
+            return "socket" if self._binds.is_blocked else "window"
+        return "throttle" if live.session.free(lane0=self._rooms.waits(0)) else "window"
 
     def _encode(self, token: Token, now: float) -> bytes:
         """Body of the submit_sm for one segment. Raises LocalError."""

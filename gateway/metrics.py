@@ -6,6 +6,7 @@ asks. Labels are link names and command_status names of the specification: nothi
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -13,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from gateway import status
+from gateway.held import HeldBack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from config.settings import LinkSettings
 
 RESPONSE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+RECORD_BUCKETS_S: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 UNANSWERED: Final = -1  # in place of a command_status: no answer came
 VENDOR_STATUSES: Final = range(0x400, 0x500)  # SMPP v3.4 section 5.1.3: reserved for SMSC vendors
 
@@ -65,13 +68,18 @@ class LinkGauges(Protocol):
 class LinkMetrics:
     """Counts of one link since the process began; they outlive the link."""
 
-    __slots__ = ("gauges", "response_buckets", "response_sum_s", "statuses")
+    __slots__ = (
+        "gauges", "held", "record_buckets", "record_sum_s", "response_buckets", "response_sum_s", "statuses",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.gauges: LinkGauges | None = None  # None while the link is not open here
         self.statuses: dict[int, int] = {}  # command_status or UNANSWERED -> segments
         self.response_buckets = [0] * (len(RESPONSE_BUCKETS_S) + 1)
         self.response_sum_s = 0.0
+        self.record_buckets = [0] * (len(RECORD_BUCKETS_S) + 1)
+        self.record_sum_s = 0.0
+        self.held = HeldBack()
 
     @property
     def throttled(self) -> int:
@@ -92,6 +100,12 @@ class LinkMetrics:
     def unanswered(self) -> None:
         """Count one segment that was written and not answered."""
         self.statuses[UNANSWERED] = self.statuses.get(UNANSWERED, 0) + 1
+
+    def recorded(self, took_s: float) -> None:
+        """Count one write of the local record, which every segment of the link waited for."""
+        self.record_buckets[bisect_left(RECORD_BUCKETS_S, took_s)] += 1
+        self.record_sum_s += took_s
+        self.held.add("record", took_s)
 
 
 class GatewayMetrics(Collector):
@@ -121,6 +135,19 @@ class GatewayMetrics(Collector):
             "From writing submit_sm to reading its answer. A rise means a slow carrier or a full path to it.",
             labels=("link",),
         )
+        records = HistogramMetricFamily(
+            "tocsin_record_write_seconds",
+            "Writing up to 32 segments of the link to the local record, before they go to the socket. A rise means a"
+            " slow disk under state_dir, which holds every link of the instance.",
+            labels=("link",),
+        )
+        held_back = CounterMetricFamily(
+            "tocsin_held_back_seconds",
+            "Time for which segments waited, by what they waited for. A rise of record is a slow or full disk, of"
+            " socket a slow path to the carrier, of window a carrier that answers slowly, of throttle the agreed rate.",
+            labels=("link", "part"),
+        )
+        now = time.monotonic()
         gauges = {
             name: GaugeMetricFamily(f"tocsin_{name}", text, labels=("link",))
             for name, text in (
@@ -141,7 +168,12 @@ class GatewayMetrics(Collector):
                 by_label[label] = by_label.get(label, 0) + segments
             for label, segments in by_label.items():
                 submits.add_metric((link, label), segments)
-            responses.add_metric((link,), _cumulated(counts.response_buckets), counts.response_sum_s)
+            responses.add_metric(
+                (link,), _cumulated(RESPONSE_BUCKETS_S, counts.response_buckets), counts.response_sum_s
+            )
+            records.add_metric((link,), _cumulated(RECORD_BUCKETS_S, counts.record_buckets), counts.record_sum_s)
+            for part, seconds in counts.held.seconds(now).items():
+                held_back.add_metric((link, part), seconds)
             open_link = counts.gauges
             gauges["link_bound"].add_metric((link,), bool(open_link and open_link.is_bound))
             gauges["link_sessions"].add_metric((link,), open_link.sessions_bound if open_link else 0)
@@ -154,6 +186,8 @@ class GatewayMetrics(Collector):
                 gauges["sessions_configured"].add_metric((link,), open_link.settings.binds)
         yield submits
         yield responses
+        yield records
+        yield held_back
         yield from gauges.values()
 
 
@@ -167,10 +201,10 @@ def _status_label(command_status: int) -> str:
     return "reserved" if name.startswith("0x") else name
 
 
-def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+def _cumulated(bounds: tuple[float, ...], buckets: list[int]) -> list[tuple[str, float]]:
     total = 0
     samples: list[tuple[str, float]] = []
-    for bound, segments in zip((*map(str, RESPONSE_BUCKETS_S), "+Inf"), buckets, strict=True):
-        total += segments
+    for bound, number in zip((*map(str, bounds), "+Inf"), buckets, strict=True):
+        total += number
         samples.append((bound, total))
     return samples

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import structlog
 
+from dispatcher import inbound as inbound_module
 from dispatcher.errors import StoreUnavailable
 from dispatcher.inbound import REPEATED_WITHIN_S, InboundDesk, digest
 from dispatcher.record import Record
@@ -14,7 +16,7 @@ from gateway import Address, Inbound
 from tests.dispatcher.instance import Given, instance
 from tests.journey.running import LINK
 
-OK, TEMPORARY = 0x00, 0x64
+OK, THROTTLED, TEMPORARY = 0x00, 0x58, 0x64
 YES = Inbound(
     source=Address("447700900123"),
     destination=Address("60777", 0, 1),
@@ -193,3 +195,35 @@ async def test_many_messages_keep_their_order(tmp_path, queue_url):
 
         assert {tuple(g.answers) for g in given} == {(OK,)}
         assert await texts_of(one) == [str(n) for n in range(1_200)]
+
+
+async def test_messages_above_the_bound_are_refused_and_come_again(tmp_path, queue_url, monkeypatch):
+    """An SMSC that is bound anew sends all it was not answered for again: a session's bound is not enough."""
+    monkeypatch.setattr(inbound_module, "MOST_UNWRITTEN", 2)
+    async with instance(tmp_path, queue_url) as one:
+        said = [replace(YES, text=text, octets=text.encode()) for text in ("A", "B", "C", "D")]
+        given = [Given(message) for message in said]
+        with structlog.testing.capture_logs() as logs:
+            one.inbound.take(LINK, given)  # type: ignore[arg-type]
+
+        assert one.inbound.pending == 2
+        assert [g.answers for g in given] == [[], [], [THROTTLED], [THROTTLED]]
+        assert [entry["event"] for entry in logs] == ["deliveries_refused"]
+
+        await one.inbound.flush(one.flushing)
+        again = await one.deliver(*said[2:])
+        assert [g.answers for g in (*given[:2], *again)] == [[OK]] * 4
+        assert await texts_of(one) == ["A", "B", "C", "D"]
+
+
+async def test_a_full_disk_neither_loses_nor_doubles_a_message(tmp_path, queue_url):
+    """It is stored, but its answer could not be recorded: the SMSC is told to send it again, and that is a repetition."""
+    async with instance(tmp_path, queue_url) as one:
+        one.record.close()
+        (given,) = await one.deliver(YES)
+
+        assert given.answers == [TEMPORARY]
+        (again,) = await one.deliver(YES)
+        assert again.answers == [OK]
+        assert await texts_of(one) == ["YES"]
+        assert one.counter("tocsin_inbound_total", link=LINK, **{"class": "repeated"}) == 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
+from dispatcher import receipts as receipts_module
 from dispatcher.errors import StoreUnavailable
 from dispatcher.receipts import TELL_UNMATCHED_AFTER_S
 from dispatcher.store import PROBING, connect
 from gateway import DeliveryState, Receipt, Verdict
-from tests.dispatcher.instance import Given, instance, tables
+from tests.dispatcher.instance import WAIT_S, Given, instance, tables
 from tests.journey.running import LINK
 
 DELIVERED, UNDELIVERED, UNKNOWN, ENROUTE = (
@@ -20,7 +22,7 @@ DELIVERED, UNDELIVERED, UNKNOWN, ENROUTE = (
     DeliveryState.ENROUTE,
 )
 RECIPIENT = "447700900123"
-OK, TEMPORARY = 0x00, 0x64
+OK, THROTTLED, TEMPORARY = 0x00, 0x58, 0x64
 
 
 def receipt(message_id: str, state: DeliveryState = DELIVERED, **more: str) -> Receipt:
@@ -464,3 +466,66 @@ async def test_many_receipts_at_once_each_find_their_segment(tmp_path, queue_url
         assert await one.app.states() == {"delivered": len(ids)}
         assert await one.app.value("select count(*) from tocsin.receipt_wait") == 50
         await asyncio.sleep(0)
+
+
+async def test_receipts_above_the_bound_are_refused_and_come_again(tmp_path, queue_url, monkeypatch):
+    """An SMSC that is bound anew sends all it was not answered for again: a session's bound is not enough."""
+    monkeypatch.setattr(receipts_module, "MOST_UNWRITTEN", 3)
+    async with instance(tmp_path, queue_url) as one:
+        numbers = [await one.sent([f"m{n}"]) for n in range(5)]
+        given = [Given(receipt(f"m{n}")) for n in range(5)]
+        with structlog.testing.capture_logs() as logs:
+            one.receipts.take(LINK, given)  # type: ignore[arg-type]
+
+        assert one.receipts.pending == 3
+        assert [g.answers for g in given] == [[], [], [], [THROTTLED], [THROTTLED]]
+        assert [entry["event"] for entry in logs] == ["deliveries_refused"]
+
+        while one.receipts.pending:
+            await one.receipts.flush(one.flushing)
+        again = await one.receive(receipt("m3"), receipt("m4"))
+        assert [g.answers for g in (*given[:3], *again)] == [[OK]] * 5
+        assert [await one.app.state(number) for number in numbers] == ["delivered"] * 5
+
+
+async def test_receipts_that_wait_for_their_own_settle_count_towards_the_bound(tmp_path, queue_url, monkeypatch):
+    """While outcomes cannot be written, an SMSC that repeats their receipts fills no memory."""
+    monkeypatch.setattr(receipts_module, "MOST_UNWRITTEN", 3)
+    async with instance(tmp_path, queue_url) as one:
+        await one.own()
+        number = await one.app.enqueue()
+        (job,) = await one.claim()
+        one.accepted(job, ["m1"])  # read, not committed
+        given = []
+        for _ in range(5):
+            given.append(Given(receipt("m1")))
+            one.receipts.take(LINK, given[-1:])  # type: ignore[arg-type]
+            await one.receipts.flush(one.flushing)
+
+        assert [g.answers for g in given] == [[], [], [], [THROTTLED], [THROTTLED]]
+
+        await one.flush()
+        while one.receipts.pending:
+            await one.receipts.flush(one.flushing)
+        assert [g.answers for g in given[:3]] == [[OK]] * 3
+        assert await one.app.state(number) == "delivered"
+        (again,) = await one.receive(receipt("m1"))
+        assert again.answers == [OK]
+
+
+async def test_receipts_of_one_id_that_nobody_can_match_fill_no_memory(tmp_path, queue_url, monkeypatch):
+    """The table keeps each of them; memory keeps no more than its bound, whatever their ids."""
+    monkeypatch.setattr(receipts_module, "MOST_PARKED", 3)
+    async with instance(tmp_path, queue_url) as one:
+        for n in range(5):
+            (given,) = await one.receive(receipt("stranger", error=f"00{n}"))
+            assert given.answers == [OK]
+
+        parked = {item for sharing in one.receipts._parked.values() for item in sharing}
+        assert len(parked) == 3
+        assert await one.app.value("select count(*) from tocsin.receipt_wait") == 5
+
+        one.clock.ahead_s += WAIT_S + 1.0
+        await one.receipts.tell_unmatched(one.flushing)
+        await one.receive(receipt("another"))
+        assert len({item for sharing in one.receipts._parked.values() for item in sharing}) == 1

@@ -1,5 +1,7 @@
 """What Prometheus sees of the gateway."""
 
+import time
+
 from prometheus_client import CollectorRegistry, generate_latest
 
 from config.settings import LinkSettings
@@ -89,3 +91,36 @@ def test_gauges_are_read_when_asked_and_zero_when_the_link_is_not_here():
     assert samples['tocsin_throughput_configured{link="carrier-a"}'] == 80
     assert samples['tocsin_sessions_configured{link="carrier-a"}'] == 6
     assert 'tocsin_sessions_configured{link="carrier-b"}' not in samples
+
+
+def test_what_holds_segments_back_is_a_counter_by_part():
+    """All parts from the start, so that a first rise is seen; a wait that lasts is in it."""
+    metrics = GatewayMetrics()
+    link = metrics.link("carrier-a")
+    link.held.by("window", time.monotonic() - 60.0)
+    link.held.add("socket", 2.0)
+
+    samples = shown(metrics)
+
+    def seconds(part: str) -> float:
+        return samples[f'tocsin_held_back_seconds_total{{link="carrier-a",part="{part}"}}']
+
+    assert seconds("window") >= 60.0
+    assert [seconds(part) for part in ("socket", "record", "throttle")] == [2.0, 0.0, 0.0]
+
+
+def test_writes_of_the_record_are_a_histogram_and_count_as_waiting():
+    """Every segment of the link waits for the disk."""
+    metrics = GatewayMetrics()
+    link = metrics.link("carrier-a")
+    for took_s in (0.00005, 0.002, 7.0):
+        link.recorded(took_s)
+
+    samples = shown(metrics)
+
+    assert [
+        samples[f'tocsin_record_write_seconds_bucket{{le="{bound}",link="carrier-a"}}']
+        for bound in ("0.0001", "0.001", "0.005", "5.0", "+Inf")
+    ] == [1, 1, 2, 2, 3]
+    assert abs(samples['tocsin_record_write_seconds_sum{link="carrier-a"}'] - 7.00205) < 1e-9
+    assert abs(samples['tocsin_held_back_seconds_total{link="carrier-a",part="record"}'] - 7.00205) < 1e-9
