@@ -3,7 +3,8 @@
 ``settle`` puts a job with such a part into ``uncertain``. It says whether the session of the write is over: then no
 answer can come any more. What ends it, whichever is first:
 
-    answer    a late submit_sm_resp on a session that lives (``late_answer``, called by settle.py)
+    answer    a late submit_sm_resp on a session that lives (``late_answers``, called by settle.py); while it waits to
+              be written, its job is left alone
     receipt   one that names no known id but the job's two addresses, with nothing to choose (``receipts``)
     resent    the category's rule is `resend`: after doubt_resend_s, or at once when the session is over; twice at most,
               by the next link of the route. What is accepted then is marked POSSIBLE_DUPLICATE
@@ -21,13 +22,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.store import array, storable, texts
+from dispatcher.store import array, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from config.settings import DaemonSettings
-    from dispatcher.job import Accepted, Job
+    from dispatcher.job import Late
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.store import Connection, Record
 
@@ -44,7 +45,9 @@ class Doubt:
         links: Iterable[str],
         epochs: Mapping[str, int],
         metrics: DispatcherMetrics,
+        answered_late: Callable[[], Iterable[int]],
     ) -> None:
+        self._answered_late = answered_late  # jobs whose late answer was read and is not yet written
         self._settings = settings
         self._links = links  # of the file
         self._epochs = epochs
@@ -52,7 +55,9 @@ class Doubt:
 
     async def send_again(self, connection: Connection) -> None:
         """Send again what the category's rule says and whose time has come."""
-        again = await connection.fetch("resend", texts(self._epochs), self._settings.doubt_resend_s)
+        again = await connection.fetch(
+            "resend", texts(self._epochs), self._settings.doubt_resend_s, array(self._answered_late())
+        )
         for row in again:
             self._metrics.count_doubt_ended(row["link"], "resent")
         if again:
@@ -60,7 +65,9 @@ class Doubt:
 
     async def give_up(self, connection: Connection) -> None:
         """End as unknown what nothing resolved in time."""
-        for row in await connection.fetch("give_up_doubt", texts(self._epochs), self._settings.unknown_after_s):
+        for row in await connection.fetch(
+            "give_up_doubt", texts(self._epochs), self._settings.unknown_after_s, array(self._answered_late())
+        ):
             self._metrics.count_doubt_ended(row["link"], "expired" if row["expired"] else "unknown")
             if row["told"]:
                 self._metrics.count_job(row["category"], "unknown")
@@ -72,42 +79,42 @@ class Doubt:
             self._metrics.set_uncertain(link, segments.get(link, 0) if link in self._epochs else 0)
 
 
-async def late_answer(
-    connection: Connection, metrics: DispatcherMetrics, job: Job, answer: Accepted, *, age_s: float, accepted: bool
-) -> str | None:
-    """Take in an answer to a job that is settled already, or that its fence kept out; returns what it did.
-
-    ``age_s`` is how long ago the segment was written.
+async def late_answers(
+    connection: Connection, metrics: DispatcherMetrics, late: Sequence[Late], now: float
+) -> list[str | None]:
+    """Take in answers to jobs that are settled already, or that their fence kept out; returns what each did.
 
     Raises:
-        StoreUnavailable: it is not written; the same answer may be given again.
+        StoreUnavailable: none is written; the same answers may be given again.
 
     """
-    row = await connection.fetchrow(
-        "settle_orphan",
-        job.id,
-        answer.part,
-        job.parts,
-        job.attempt,
-        job.link,
-        job.recipient,
-        job.sender,
-        job.category,
-        job.lane,
-        job.enqueued_us,
-        storable(answer.message_id),
-        age_s,
-        accepted,
+    jobs = [one.job for one in late]
+    rows = await connection.fetch(
+        "settle_orphans",
+        array(job.id for job in jobs),
+        array(one.answer.part for one in late),
+        array(job.parts for job in jobs),
+        array(job.attempt for job in jobs),
+        texts(job.link for job in jobs),
+        texts(job.recipient for job in jobs),
+        texts(job.sender for job in jobs),
+        texts(job.category for job in jobs),
+        array(job.lane for job in jobs),
+        array(job.enqueued_us for job in jobs),
+        texts(one.answer.message_id for one in late),
+        array(now - one.answer.written_at for one in late),
+        array("t" if one.accepted else "f" for one in late),
     )
-    outcome: str | None = row["outcome"] if row else None
-    match outcome:
-        case "resolved" | "submitted":
-            metrics.count_doubt_ended(job.link, "answer")
-        case "fenced":
-            metrics.count_fenced(job.link)
-    if outcome in ("submitted", "withdrawn"):
-        metrics.count_job(job.category, "submitted")
-    return outcome
+    outcomes: list[str | None] = [row["outcome"] for row in rows]
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        match outcome:
+            case "resolved" | "submitted":
+                metrics.count_doubt_ended(job.link, "answer")
+            case "fenced":
+                metrics.count_fenced(job.link)
+        if outcome in ("submitted", "withdrawn"):
+            metrics.count_job(job.category, "submitted")
+    return outcomes
 
 
 async def receipts(

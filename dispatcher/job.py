@@ -64,6 +64,15 @@ class Accepted(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
+class Late:
+    """An answer to a job that is settled already, or that its fence kept out."""
+
+    job: Job
+    answer: Accepted
+    accepted: bool
+
+
+@dataclass(slots=True, eq=False)
 class Batch:
     """One claim's journal: it lives until each of its jobs is settled or released."""
 

@@ -9,13 +9,12 @@ dropped.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.doubt import late_answer
-from dispatcher.job import KEEP, RELEASED, Accepted, Job, Outcome, What, bits
+from dispatcher.doubt import late_answers
+from dispatcher.job import KEEP, RELEASED, Accepted, Job, Late, Outcome, What, bits
 from dispatcher.store import EMPTY, array, quoted, storable, texts
 from gateway import Verdict
 
@@ -31,15 +30,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 500  # jobs a flush: about 15 ms of Postgres
-
-
-@dataclass(slots=True, eq=False)
-class Late:
-    """An answer to a job that is settled already, or that its fence kept out."""
-
-    job: Job
-    answer: Accepted
-    accepted: bool
 
 
 class Settler:
@@ -82,6 +72,10 @@ class Settler:
     def is_idle(self) -> bool:
         """Nothing waits to be written, journals that are over included, and no flush is in flight."""
         return not (self.pending or self._batches or self._is_flushing)
+
+    def answered_late(self) -> set[int]:
+        """Jobs whose late answer was read and is not yet written."""
+        return {late.job.id for late in self._late}
 
     def put(self, job: Job, outcome: Outcome) -> None:
         """Settle the job with the next flush."""
@@ -262,15 +256,17 @@ class Settler:
         log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
 
     async def _flush_late(self, connection: Connection) -> None:
-        for late in [late for late in self._late if late.job not in self._waiting]:  # the job's own outcome goes first
-            job: Job = late.job
-            answer: Accepted = late.answer
-            age_s = self._clock() - answer.written_at
-            outcome = await late_answer(connection, self._metrics, job, answer, age_s=age_s, accepted=late.accepted)
-            self._late.remove(late)
-            if late.accepted:
-                self._committed(job.link, answer)
-            log.info("late_answer_settled", link=job.link, job_id=job.id, outcome=outcome or "ignored")
+        # the job's own outcome goes first
+        late = [one for one in self._late if one.job not in self._waiting][:MOST_AT_ONCE]
+        if not late:
+            return
+        outcomes = await late_answers(connection, self._metrics, late, self._clock())
+        done = set(late)
+        self._late = [one for one in self._late if one not in done]
+        for one, outcome in zip(late, outcomes, strict=True):
+            if one.accepted:
+                self._committed(one.job.link, one.answer)
+            log.info("late_answer_settled", link=one.job.link, job_id=one.job.id, outcome=outcome or "ignored")
 
 
 def _seconds(job: Job, outcome: Outcome, now: float) -> float:

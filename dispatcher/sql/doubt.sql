@@ -1,13 +1,18 @@
--- name: settle_orphan
--- An answer whose row is not where it was: it resolves doubt, is taken out of what waits to be sent again, or is kept as FENCED.
--- $1 id, $2 part, $3 parts, $4 attempt, $5 link, $6 destination, $7 sender, $8 category, $9 lane, $10 enqueued_us,
--- $11 message id, $12 age in seconds, $13 whether the answer was an acceptance.
--- Returns doubtful, resolved, submitted, spared, withdrawn, fenced or nothing; tocsin.settle_orphan says what they mean.
--- Locks: the row of uncertain, deferred or ready. Index: their primary keys, deferred (id).
-select tocsin.settle_orphan($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) as outcome;
+-- name: settle_orphans
+-- Answers whose rows are not where they were: each resolves doubt, is taken out of what waits to be sent again, or is kept as FENCED.
+-- One element an answer, array literals in text: $1 id, $2 part, $3 parts, $4 attempt, $5 link, $6 destination, $7 sender, $8 category,
+-- $9 lane, $10 enqueued_us, $11 message id, $12 age in seconds, $13 whether the answer was an acceptance.
+-- Returns a row each, in order: doubtful, resolved, submitted, spared, withdrawn, fenced or null; tocsin.settle_orphan says what they mean.
+-- Locks: the rows of uncertain, deferred or ready. Index: their primary keys, deferred (id).
+select tocsin.settle_orphan(o.id, o.part, o.parts, o.attempt, o.link, o.destination, o.sender, o.category, o.lane, o.enqueued_us, o.message_id,
+                            o.age, o.accepted) as outcome
+from unnest($1::text::bigint[], $2::text::int[], $3::text::int[], $4::text::int[], $5::text::text[], $6::text::text[], $7::text::text[],
+            $8::text::text[], $9::text::int[], $10::text::bigint[], $11::text::text[], $12::text::float8[], $13::text::bool[])
+     with ordinality o (id, part, parts, attempt, link, destination, sender, category, lane, enqueued_us, message_id, age, accepted, n)
+order by o.n;
 
 -- name: resend
--- Doubt under the rule `resend`: sent again at most twice, by the next link. $1 links, $2 seconds in doubt at least, while
+-- Doubt under the rule `resend`: sent again at most twice, by the next link. $1 links, $3 jobs to leave alone, $2 seconds in doubt at least, while
 -- an answer can still come. None can once the session is over, or the link was seen to lose its last one since (its state
 -- is told every 2 s; 5 s apart it was this session): then it is due at once. Returns one row a job: its link and category.
 -- Locks: the rows of uncertain. Reads that table: a window's worth of rows an incident.
@@ -15,19 +20,20 @@ with gone as (
     delete from tocsin.uncertain u using tocsin.category c, tocsin.link l
     where c.name = u.category and c.on_doubt = 'resend' and u.resends < 2 and u.link = any ($1::text::text[]) and l.name = u.link
       and (u.session_over or u.since <= now() - make_interval(secs => $2::float8) or u.since < l.state_since - interval '5 seconds')
-      and u.expires_at > now()
+      and u.expires_at > now() and u.id not in (select unnest($3::text::bigint[]))
     returning u as row
 )
 select (g.row).link, (g.row).category, tocsin.send_again(g.row, 'RESEND') as by_link from gone g;
 
 -- name: give_up_doubt
--- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time.
--- The job is unknown, and told, unless another part of it still awaits its receipt: whoever brings that part home tells it.
+-- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time,
+-- $3 jobs to leave alone. The job is unknown, and told, unless another part of it still awaits its receipt: whoever brings that part home tells it.
 -- Returns one row a job: expired says that its rule had allowed to send it again, and its time was over.
 -- Locks: the rows of uncertain. Index: sent (job_id) for the other parts. Reads that table: a window's worth of rows an incident.
 with gone as (
     delete from tocsin.uncertain u
     where u.link = any ($1::text::text[]) and greatest(u.expires_at, u.since) <= now() - make_interval(secs => $2::float8)
+      and u.id not in (select unnest($3::text::bigint[]))
     returning u.*
 ), into_sent as (
     insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,

@@ -35,6 +35,25 @@ async def reasons(one: Instance, number: int) -> list[tuple[str, str | None]]:
 # ---------------------------------------------------------------- sent again
 
 
+async def test_doubt_whose_late_answer_was_read_is_not_resent_before_that_is_written(tmp_path, queue_url):
+    """Else a segment that was answered goes again, for no better reason than a slow database."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await one.app.enqueue(category="emergency")
+        (job,) = await one.claim()
+        one.submit(job)
+        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")])
+        await one.flush()
+        assert await one.app.state(number) == "uncertain"
+        await age(one, "uncertain", "since", "1 hour")
+        one.late(job, 1, Verdict.ACCEPTED, "m1")
+
+        await chores.run()
+        assert await one.app.state(number) == "uncertain"
+        await one.flush()
+        assert await one.app.state(number) == "submitted"
+
+
 async def test_doubt_is_resent_twice_at_most_and_only_where_the_category_says_so(tmp_path, queue_url):
     """Two more texts are better than a missed emergency; a third is noise."""
     async with instance(tmp_path, queue_url) as one:

@@ -72,7 +72,7 @@ async def test_there_is_no_next_link_where_no_other_one_can_send_or_the_sender_i
 
 async def resend(root: asyncpg.Connection) -> list[str | None]:
     """Send again what is in doubt on link a; the links that it goes by."""
-    return [row["by_link"] for row in await named(root, "resend", "{a}", 60.0)]
+    return [row["by_link"] for row in await named(root, "resend", "{a}", 60.0, "{}")]
 
 
 async def in_doubt(root: asyncpg.Connection, job_id: int, **columns: str) -> None:

@@ -131,9 +131,18 @@ HOT = {
 }
 
 # Statements that call a function: the plans are inside, so the rows they read are counted.
-ORPHAN = [1, 1, 1, "a", "", "", "marketing", 5, 0, "x", 0.5, True]
+ORPHAN = [array([1])] * 3 + [
+    texts(["a"]),
+    *[texts([""])] * 2,
+    texts(["marketing"]),
+    array([5]),
+    array([0]),
+    texts(["x"]),
+    array([0.5]),
+    array(["t"]),
+]
 CALLS = {
-    "settle_orphan": Hot(PROBING, [30_000_050, *ORPHAN], factor=1),
+    "settle_orphans": Hot(PROBING, [array([30_000_050]), *ORPHAN], factor=1),
     "resolve_by_receipts": Hot(ORDERED, [array(range(1, 21)), 86400.0], factor=1),
 }
 
