@@ -310,7 +310,9 @@ class _Reading:
             return DatabaseSettings(EMBEDDED + os.path.normpath(self.folder / directory))
         try:
             parts = urlsplit(url)
-            scheme, _ = parts.scheme, parts.port  # a port that is none raises here
+            scheme = parts.scheme
+            for place in parts.netloc.rpartition("@")[2].split(","):  # several hosts: a primary and its standbys
+                _ = urlsplit(f"//{place}").port  # a port that is none raises here
         except ValueError:
             scheme = ""
         if scheme not in {"postgresql", "postgres"} or not url.startswith(f"{scheme}://"):

@@ -8,6 +8,10 @@
 Each has a connection of its own. When the database goes away, claiming stops, answers already read are kept and
 settled later, deliver_sm is answered 0x64, and all of it resumes by itself. SIGTERM drains: claims stop, waiting rooms
 go back to the queue, windows empty, outcomes are written, links are given back, and the process ends with 0.
+
+When another lineage of the database answers (a failover to a standby), nothing of what memory holds is known to be
+true of it. The daemon then begins again within its process, as after a kill: windows empty into the local record,
+deliver_sm are answered 0x64, and another ``Daemon`` starts from the record.
 """
 
 from __future__ import annotations
@@ -28,10 +32,18 @@ from dispatcher.backlog import Backlog
 from dispatcher.claim import Claimer
 from dispatcher.dispatch import Dispatcher
 from dispatcher.doubt import Doubt
-from dispatcher.errors import MigrationMissing, SchemaChanged, StateDirectoryHeld, StoreUnavailable
+from dispatcher.errors import (
+    LineageChanged,
+    MigrationMissing,
+    SchemaChanged,
+    StateDirectoryHeld,
+    StoreUnavailable,
+)
+from dispatcher.failover import Aftermath
 from dispatcher.holdings import Holdings
 from dispatcher.http import HttpListener, Readiness
 from dispatcher.inbound import InboundDesk
+from dispatcher.lineage import Lineage, accounted, lineage_of, note_accounted
 from dispatcher.loops import Loops, Signals
 from dispatcher.metrics import DispatcherMetrics, new_registry
 from dispatcher.next_link import NextLink
@@ -42,7 +54,7 @@ from dispatcher.record import Record
 from dispatcher.reload import reload
 from dispatcher.settle import Settler
 from dispatcher.state_directory import StateDirectory
-from dispatcher.store import PINNED, PROBING, Connection, connect, failures
+from dispatcher.store import PINNED, PROBING, STATEMENT_TIMEOUT_S, Connection, connect, failures
 from dispatcher.systemd import ServiceManager
 from dispatcher.unprivileged import EmbeddedError
 from dispatcher.upkeep import Upkeep
@@ -50,7 +62,7 @@ from dispatcher.watch import Facts, Watch
 from gateway import Gateway, GatewayMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from config.settings import Settings
 
@@ -61,6 +73,9 @@ GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycle
 STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must still end
 
 SESSIONS = {"settle": PROBING, "receive": PROBING, "listen": PINNED | {"synchronous_commit": "off"}}  # it only notifies
+# A host that is lost without a word answers nothing: these notice it first, so that a link is not left without a beat,
+# a deliver_sm not without its answer, and a new primary not without a daemon.
+TIMEOUTS_S = {"control": 10.0, "receive": 10.0, "listen": 10.0}
 
 AS_IT_SHOULD_BE = frozenset({"up", "current", "bound"})  # facts that a status line leaves out
 
@@ -72,8 +87,16 @@ UNUSABLE = 3  # database, schema or state directory
 class Daemon:
     """One instance, from start to stop."""
 
-    def __init__(self, settings: Settings, state: StateDirectory, record: Record, url: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: StateDirectory,
+        record: Record,
+        url: str,
+        manager: ServiceManager | None = None,
+    ) -> None:
         self._settings = settings
+        self._state_directory = state.path
         self._links = {link.name: link for link in settings.links}
         self._url = url
         self._record = record
@@ -87,7 +110,9 @@ class Daemon:
         signals = self._signals = Signals()
         self._reload_asked = asyncio.Event()
         self._needs_restart: tuple[str, ...] = ()  # what the file says and only a restart applies
-        self._manager = ServiceManager()
+        self._manager = ServiceManager() if manager is None else manager
+        self._lineage: Lineage | None = None  # of the database that all in memory is true of
+        self._lineage_changed = asyncio.Event()
         self._database = "not yet reached"
         self._schema = "not yet seen"
         self._fence = Fence(settings.daemon.takeover_s)
@@ -204,6 +229,7 @@ class Daemon:
             metrics=self._metrics,
             takeover_s=settings.daemon.takeover_s,
             signals=signals,
+            accounted=self._all_accounted,
             clock=clock,
         )
         self._watch = Watch(
@@ -221,8 +247,18 @@ class Daemon:
 
     # ------------------------------------------------------------------ start and stop
 
-    async def run(self) -> int:
-        """Run until SIGTERM or SIGINT; returns the exit code."""
+    @property
+    def settings(self) -> Settings:
+        """The file as it was last applied."""
+        return self._settings
+
+    @property
+    def is_stopping(self) -> bool:
+        """SIGTERM or SIGINT came."""
+        return self._signals.stopping.is_set()
+
+    async def run(self) -> int | None:
+        """Run until SIGTERM or SIGINT; returns the exit code, or None to begin again with the record opened anew."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -246,11 +282,9 @@ class Daemon:
         except (MigrationMissing, SchemaChanged) as error:
             return _refuse(f"[database] {error}", UNUSABLE)
         else:
-            await self._serve()
-            return DONE
+            return await self._serve()
         finally:
             await self._http.stop()
-            self._manager.close()
 
     def stop(self) -> None:
         """Begin to drain."""
@@ -270,6 +304,7 @@ class Daemon:
                 await self._pause(RECONNECT_S)
                 continue
             try:
+                lineage = await lineage_of(connection)
                 with failures():
                     await migrate.check(connection.raw)
                 self._schema = "current"
@@ -282,11 +317,21 @@ class Daemon:
                 continue
             finally:
                 await connection.close()
+            self._lineage = lineage
+            if (before := accounted(self._state_directory)) != lineage:
+                if before is not None:
+                    log.warning(
+                        "database_failed_over",
+                        timeline=int(lineage.timeline, 16),
+                        other_cluster=before.system != lineage.system,
+                    )
+                self._owner.aftermath = Aftermath(self._record.replay)
             self._database_came()
             return True
         return False
 
-    async def _serve(self) -> None:
+    async def _serve(self) -> int | None:
+        gc.unfreeze()  # of a daemon that began again
         gc.collect()
         gc.freeze()  # what start-up made stays; a job makes no cycles, and looking for some took 10 % of the time
         gc.set_threshold(GARBAGE_AFTER)
@@ -306,10 +351,40 @@ class Daemon:
             ]
             running.append(tasks.create_task(self._watch.run(), name="watch"))
             running.append(tasks.create_task(self._reload(), name="reload"))
-            await self._signals.stopping.wait()
-            await self._drain()
-            for task in running:
+            ends = [tasks.create_task(event.wait()) for event in (self._signals.stopping, self._lineage_changed)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._signals.stopping.is_set():
+                await self._drop_all(running)
+            else:
+                await self._drain()
+            for task in (*running, *ends):
                 task.cancel()
+        return DONE if self._signals.stopping.is_set() else None
+
+    async def _drop_all(self, running: Sequence[asyncio.Task[None]]) -> None:
+        """Empty the windows into the local record, refuse what was delivered, and write nothing to the database."""
+        log.warning("lineage_changed", unsettled=self._settler.pending)
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        refusing = asyncio.create_task(self._refuse_deliveries())
+        try:
+            await self._gateway.close_all(max(link.response_timeout_s for link in self._links.values()))
+        finally:
+            refusing.cancel()
+
+    async def _refuse_deliveries(self) -> None:
+        """Answer each deliver_sm 0x64: the SMSC sends it again to whom it can be stored by."""
+        while True:
+            self._signals.arrival.clear()
+            self._receipts.refuse()
+            self._inbound.refuse()
+            await self._signals.arrival.wait()
+
+    def _all_accounted(self) -> None:
+        """All that the record knows is in the database of this lineage."""
+        if self._owner.aftermath is not None and self._lineage is not None:
+            note_accounted(self._state_directory, self._lineage)
 
     async def _drain(self) -> None:
         """Empty the windows, write what is known, give the links back."""
@@ -323,7 +398,7 @@ class Daemon:
                     self._signals.outcome.set()
                     self._signals.arrival.set()
                     await self._signals.written.wait()
-                connection = await connect(self._url, PINNED)
+                connection = await self._connect(PINNED)
                 try:
                     await self._holdings.give_all_back(connection)
                 finally:
@@ -335,19 +410,41 @@ class Daemon:
 
     # ------------------------------------------------------------------ what runs, and its connections
 
+    async def _connect(self, session: Mapping[str, str], timeout_s: float = STATEMENT_TIMEOUT_S) -> Connection:
+        """Open a session of the lineage that memory is true of.
+
+        Raises:
+            LineageChanged: another one answers.
+            StoreUnavailable: the server cannot be reached, refuses us, or takes no writes.
+
+        """
+        connection = await connect(self._url, session, timeout_s)
+        try:
+            if await lineage_of(connection) != self._lineage:
+                raise LineageChanged
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
     async def _keep(self, name: str, work: Callable[[Connection], Awaitable[None]]) -> None:
         """Give a loop a connection, and another one when it breaks."""
         while True:
+            connection = None
             try:
-                connection = await connect(self._url, SESSIONS.get(name, PINNED))
+                connection = await self._connect(SESSIONS.get(name, PINNED), TIMEOUTS_S.get(name, STATEMENT_TIMEOUT_S))
                 self._database_came()
                 try:
                     await work(connection)
                 finally:
                     await connection.close()
+            except LineageChanged as error:
+                self._database_lost(error)
+                self._lineage_changed.set()
             except StoreUnavailable as error:
                 self._database_lost(error)
-                log.warning("connection_lost", loop=name, problem=str(error))
+                if connection is not None:  # seven loops try twice a second
+                    log.warning("connection_lost", loop=name, problem=str(error))
             if name == "receive":
                 self._receipts.refuse()
                 self._inbound.refuse()
@@ -437,20 +534,38 @@ async def run(settings: Settings) -> int:
         if directory is not None:
             server = embedded.start(directory)
             url = server.create_database("tocsin")
-        try:
-            record = Record.open(state.path / "record")
-        except OSError as error:
-            return _refuse(f"[daemon] state_dir: {state.path / 'record'}: {error.strerror}", UNUSABLE)
-        try:
-            return await Daemon(settings, state, record, url).run()
-        finally:
-            record.close()
+        return await _run_again_and_again(settings, state, url)
     except EmbeddedError as error:
         return _refuse(f"[database] url: {error}", UNUSABLE)
     finally:
         if server is not None:
             server.stop()
         state.close()
+
+
+async def _run_again_and_again(settings: Settings, state: StateDirectory, url: str) -> int:
+    """Run a daemon, and after a failover of the database another one, which knows what the local record tells."""
+    manager = ServiceManager()
+    daemon: Daemon | None = None
+    try:
+        while daemon is None or not daemon.is_stopping:
+            try:
+                # a thread: a long record takes seconds to read, and the service manager wants signs of life
+                record = await asyncio.to_thread(Record.open, state.path / "record")
+            except OSError as error:
+                return _refuse(f"[daemon] state_dir: {state.path / 'record'}: {error.strerror}", UNUSABLE)
+            try:
+                if daemon is not None and daemon.is_stopping:
+                    break  # asked while the record was read
+                daemon = Daemon(settings if daemon is None else daemon.settings, state, record, url, manager)
+                code = await daemon.run()
+            finally:
+                record.close()
+            if code is not None:
+                return code
+        return DONE
+    finally:
+        manager.close()
 
 
 def _refuse(problem: str, code: int) -> int:

@@ -2,6 +2,8 @@
 
     DispatcherError
       StoreUnavailable     the database cannot be reached or refuses work; try again later
+        NoAnswer           it did not answer in time; whether a statement took place is not known
+        LineageChanged     another history of the database answers: a failover; the daemon begins again
       MigrationMissing     the schema is older than this version: run `tocsin migrate`
       SchemaChanged        an applied migration is not the one that this version ships
       StateDirectoryHeld   another process of this host holds the state directory
@@ -23,6 +25,17 @@ class StoreUnavailable(DispatcherError):
     def __init__(self, problem: str, sqlstate: str | None = None) -> None:
         self.sqlstate = sqlstate
         super().__init__(problem)
+
+
+class NoAnswer(StoreUnavailable):
+    """The database did not answer in time."""
+
+
+class LineageChanged(StoreUnavailable):
+    """Another history of the database answers than the one that memory is true of."""
+
+    def __init__(self) -> None:
+        super().__init__("the database failed over to another timeline or cluster")
 
 
 class MigrationMissing(DispatcherError):

@@ -58,6 +58,7 @@ class Holdings:
         metrics: DispatcherMetrics,
         takeover_s: float,
         signals: Signals,
+        accounted: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._owner = owner
@@ -72,6 +73,7 @@ class Holdings:
         self._metrics = metrics
         self._takeover_s = takeover_s
         self._signals = signals
+        self._accounted = accounted  # told once all that an earlier process, or a lost primary, left is dealt with
         self._clock = clock
         self._leaving: dict[str, asyncio.Task[None]] = {}  # the link being handed over, and its closing
         self._hand_over_at = 0.0
@@ -151,7 +153,10 @@ class Holdings:
                 self._unopened[name] = link
         now = self._clock()
         if not self._record.is_recovered:
+            if self._owner.aftermath is not None:
+                await self._owner.aftermath.finish(connection)
             try:
+                self._accounted()
                 self._record.recovered(now)
             except OSError as error:
                 log.error("record_failed", error=error.strerror)  # tried again; a kill until then leaves more doubt
@@ -162,7 +167,7 @@ class Holdings:
         await self._inbound.restore(connection, [name for name, link in self._unopened.items() if not link.orderly])
         for name, link in self._unopened.items():
             sent_at = self._record.replay.sent_at(name, now - SENT_BEFORE_S) if link.recorded else None
-            if name not in self._gateway and not self._signals.stopping.is_set():
+            if name in self._owner.epochs and name not in self._gateway and not self._signals.stopping.is_set():
                 self._pauses.apply(self._gateway.open(self._links[name], sent_at=sent_at))
         self._unopened.clear()
 

@@ -5,6 +5,9 @@ says 0x64, and the SMSC keeps the message.
 SMPP gives an MO message no id, so a repetition is told by its octets, and only when we know that it must be one: the
 same link, addresses, coding and octets within 120 s, *and* the earlier deliver_sm_resp was never written. Two honest
 "YES" survive. Whether a response was written survives the process in the local record.
+
+When the connection breaks under a statement nobody knows whether it was committed. The messages are answered 0x64, so
+they come again; what then stands in the table unacknowledged is theirs, and is not stored twice.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ log = structlog.get_logger()
 MOST_AT_ONCE = 500
 MOST_UNWRITTEN = 10_000  # a session's own bound forgets what came before it was bound anew
 REPEATED_WITHIN_S = 120.0
+REFUSED_REPEATED_WITHIN_S = 86_400.0  # what was answered 0x64 comes again when the SMSC's own schedule says so
+FLUSH_S = 60.0  # more than a flush takes until it fails
 OK = 0x00
 THROTTLED = 0x58  # ESME_RTHROTTLED: the SMSC keeps it and sends it again
 TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
@@ -72,7 +77,12 @@ class InboundDesk:
         self._flushing = 0  # of the flush in flight
         self._is_full = False
         self._undecodable: deque[tuple[str, bytes]] = deque(maxlen=1_000)  # a flood of garbage is bounded
-        self._unanswered: dict[str, float] = {}  # digest -> when it was stored: its response was never written
+        # digest -> until when each of its repetitions is awaited: they are stored, and their response was never written
+        self._unanswered: dict[str, list[float]] = {}
+        self._acknowledged: dict[int, float] = {}  # inbound ids of the last 120 s, answered by this process
+        self._unsure: dict[str, tuple[str, float]] = {}  # digest -> link, since when: their commit may have taken place
+
+        self._forget_at = 0.0
 
     @property
     def pending(self) -> int:
@@ -107,8 +117,39 @@ class InboundDesk:
         """Learn which recent messages were stored by an earlier process and never answered."""
         now = self._clock()
         for row in await connection.fetch("recent_inbound", texts(links), REPEATED_WITHIN_S):
-            if row["inbound_id"] not in self._record.replay.acknowledged:
-                self._unanswered[row["digest"]] = now - row["age"]
+            if not self._is_acknowledged(row["inbound_id"]):
+                self._unanswered.setdefault(row["digest"], []).append(now - row["age"] + REPEATED_WITHIN_S)
+
+    def _is_acknowledged(self, inbound_id: int) -> bool:
+        return inbound_id in self._acknowledged or inbound_id in self._record.replay.acknowledged
+
+    async def _look_for_unsure(self, connection: Connection) -> None:
+        """Find what a flush whose commit was not seen has stored: it was refused, and will come again."""
+        now = self._clock()
+        since = min(at for _, at in self._unsure.values())
+        links = {link for link, _ in self._unsure.values()}
+        for row in await connection.fetch("recent_inbound", texts(links), now - since + FLUSH_S):
+            if row["digest"] in self._unsure and not self._is_acknowledged(row["inbound_id"]):
+                self._unanswered.setdefault(row["digest"], []).append(now + REFUSED_REPEATED_WITHIN_S)
+        self._unsure.clear()
+
+    def _is_repeated(self, key: str) -> bool:
+        awaited = self._unanswered.get(key)
+        if awaited is None:
+            return False
+        awaited.pop()
+        if not awaited:
+            del self._unanswered[key]
+        return True
+
+    def _forget(self, now: float) -> None:
+        """Let go of what is past its time; once a second, since it looks through all."""
+        if now < self._forget_at:
+            return
+        self._forget_at = now + 1.0
+        self._acknowledged = {key: at for key, at in self._acknowledged.items() if now - at < REPEATED_WITHIN_S}
+        kept = {key: [until for until in awaited if until > now] for key, awaited in self._unanswered.items()}
+        self._unanswered = {key: awaited for key, awaited in kept.items() if awaited}
 
     def refuse(self) -> None:
         """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
@@ -130,11 +171,18 @@ class InboundDesk:
         if 2 * len(self._waiting) < MOST_UNWRITTEN:
             self._is_full = False
         now = self._clock()
-        self._unanswered = {key: at for key, at in self._unanswered.items() if now - at < REPEATED_WITHIN_S}
+        if self._unsure:
+            try:
+                await self._look_for_unsure(connection)
+            except StoreUnavailable:
+                for _, _, delivery in items:
+                    delivery.answer(TEMPORARY)
+                raise
+        self._forget(now)
         fresh = []
         for link, message, delivery in items:
             key = digest(link, message)
-            if self._unanswered.pop(key, None) is not None:
+            if self._is_repeated(key):
                 self._metrics.count_inbound(link, "repeated")
                 delivery.answer(OK)
             else:
@@ -157,7 +205,8 @@ class InboundDesk:
                 *self._fence(),
             )
         except StoreUnavailable:
-            for _, _, delivery, _ in fresh:
+            for link, _, delivery, key in fresh:
+                self._unsure[key] = link, self._clock()
                 delivery.answer(TEMPORARY)
             raise
         finally:
@@ -169,6 +218,8 @@ class InboundDesk:
             # Stored, but nobody would know after a kill that it was answered: the SMSC sends it again, as a repetition.
             log.error("record_failed", error=error.strerror)
             answer = TEMPORARY
+        else:
+            self._acknowledged.update((row["inbound_id"], now) for row in rows)
         owned = {row["link"] for row in rows}
         for link, message, delivery, key in fresh:
             if link not in owned:
@@ -176,7 +227,7 @@ class InboundDesk:
                 continue
             self._metrics.count_inbound(link, _kind(message))
             if not delivery.answer(answer) or answer != OK:
-                self._unanswered[key] = now
+                self._unanswered.setdefault(key, []).append(now + REPEATED_WITHIN_S)
         return len(items)
 
     def _fence(self) -> tuple[str, str]:

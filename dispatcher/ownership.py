@@ -17,7 +17,8 @@ between the last octet of the old owner and the first of the new one.
 A take-over finds the journals of dead epochs. Jobs that they name and that are still in ``ready`` may have been
 written. After a restart in place the local record says which segments were, and which were answered; answered ones
 are settled from it, unwritten ones go out, the others are uncertain. Without it all of them are uncertain. Their
-sessions are over.
+sessions are over. After a failover of the database journals may be missing too: then `failover.py` writes them again
+from the record.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from dispatcher.failover import end_doubt
 from dispatcher.job import KEEP, RELEASED, Batch, Job, What, after_submit, mask
 from dispatcher.shares import Beat, Census, Shares
 from dispatcher.store import array, texts
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from config.settings import LinkSettings
+    from dispatcher.failover import Aftermath
     from dispatcher.record import Replay
     from dispatcher.settle import Settler
     from dispatcher.store import Connection, Record
@@ -112,6 +115,7 @@ class Owner:
     ) -> None:
         self.name = name
         self.epochs: dict[str, int] = {}
+        self.aftermath: Aftermath | None = None  # set when the database failed over since all was accounted for
         self._links = links
         self._fence = fence
         self._takeover_s = takeover_s
@@ -197,6 +201,9 @@ class Owner:
             StoreUnavailable: the link is not ours yet, or will be accounted for at the next try.
 
         """
+        aftermath = self.aftermath if self.aftermath is not None and self.aftermath.concerns(link) else None
+        if aftermath is not None:
+            await aftermath.look(connection)
         sent_at = self._fence.now()
         async with connection.transaction():
             row = await connection.fetchrow("lock_link", link)
@@ -211,28 +218,45 @@ class Owner:
             owned = await connection.fetchrow("own_link", link, self.name)
             assert owned is not None
             epoch = owned["epoch"]
+            if aftermath is not None:
+                restored = await aftermath.restore(connection, link, epoch - 1)
+                if restored:
+                    log.warning("claims_restored", link=link, jobs=restored)
             named = await connection.fetch("journalled", link, epoch)
         self.epochs[link] = epoch
         try:
-            doubtful = await self._account(link, named, settler, replay if recorded else None)
+            doubtful = await self._account(
+                link,
+                named,
+                settler,
+                replay if recorded or aftermath is not None else None,
+                recorded=recorded,
+                settled=aftermath is not None,
+            )
+            if recorded and aftermath is None:
+                await end_doubt(connection, link, replay)
             await connection.fetch("forget_journal", link, epoch)
         except BaseException:
             self.epochs.pop(link, None)  # taken again at the next try: its journals still stand
             raise
         if link not in self.epochs:
             return None  # lost meanwhile
+        if aftermath is not None:
+            aftermath.accounted(link)
         self._seen.pop(link, None)
         self._open_since.pop(link, None)
         self._fence.extend(link, sent_at)
         log.info("link_taken", link=link, epoch=epoch, recorded=recorded, journalled=len(named), uncertain=doubtful)
         return Taken(epoch, recorded, orderly=not row["owner"])
 
-    async def _account(self, link: str, named: list[Record], settler: Settler, replay: Replay | None) -> int:
+    async def _account(
+        self, link: str, named: list[Record], settler: Settler, replay: Replay | None, *, recorded: bool, settled: bool
+    ) -> int:
         """Settle what a dead owner's journals name; returns how many jobs are uncertain."""
         batch = Batch(number=0, outstanding=len(named) + 1)  # its journals are dropped as a whole, afterwards
         settling = {}
         for row in named:
-            job = self._recovered(link, row, batch, replay)
+            job = self._recovered(link, row, batch, replay, recorded=recorded, settled=settled)
             outcome = after_submit(job)
             if outcome is RELEASED and job.answers:
                 outcome = KEEP  # a part was accepted, the others were never written
@@ -243,8 +267,15 @@ class Owner:
         await settler.settled(settling)
         return sum(outcome.what is What.UNCERTAIN for outcome in settling.values())
 
-    def _recovered(self, link: str, row: Record, batch: Batch, replay: Replay | None) -> Job:
-        """The job as the record knows it; without a record each part not done is in doubt."""
+    def _recovered(
+        self, link: str, row: Record, batch: Batch, replay: Replay | None, *, recorded: bool, settled: bool
+    ) -> Job:
+        """The job as the record knows it.
+
+        Unless the link's last owner was us and the record is whole (``recorded``), each part not done that it does not
+        know to be accepted is in doubt. With ``settled`` what it says of settled attempts counts as well: the database
+        may have lost them. But a refusal for now, once settled, is forgotten: the row may know it, and it may go.
+        """
         now = self._clock()
         job = Job(
             id=row["id"],
@@ -266,17 +297,21 @@ class Owner:
             expires_at=now,
             due_at=now,
         )
-        if replay is None:
+        if not recorded:
             job.doubt = job.lost = job.all_parts & ~job.done
+        if replay is None:
             return job
+        latest = replay.parts(job.id, job.enqueued_us)
         overrides = {status: Verdict(word) for status, word in self._links[link].status_overrides.items()}
-        for part, answer in replay.parts(job.id, job.enqueued_us).items():
+        for part, answer in replay.parts(job.id, job.enqueued_us, settled=settled).items():
             if part > job.parts or job.done >> (part - 1) & 1:
                 continue
             if answer is None:
                 job.note(part, Verdict.UNANSWERED, 0, "", 0.0, session_over=True)
                 continue
             meaning = verdict(answer.command_status, overrides)
+            if part not in latest and meaning in (Verdict.RETRY, Verdict.AMBIGUOUS):
+                continue
             if meaning not in (Verdict.THROTTLED, Verdict.LINK_FAULT):  # these two are repeated: as good as unwritten
                 job.note(part, meaning, answer.command_status, answer.message_id, now)
         return job

@@ -211,6 +211,10 @@ class ReceiptDesk:
         """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
         while self._waiting:
             self._refuse(self._waiting.popleft())
+        early, self._early = self._early, {}
+        for items in early.values():
+            for item in items:
+                self._refuse(item)
 
     def _refuse(self, item: Item) -> None:
         if item.delivery is not None:

@@ -125,6 +125,11 @@ class Replay:
         """The id and enqueued_us of each job that was written or answered after its last settle."""
         return map(_job, self._jobs)
 
+    @property
+    def every_job(self) -> set[tuple[int, int]]:
+        """The same with those that were settled or released, as far back as the files go."""
+        return {_job(key) for key in chain(self._jobs, self._settled)}
+
     def sent_at(self, link: str, since: float) -> list[float]:
         """Give the instants at which segments were written to a link in this boot, in order."""
         return sorted(at for at in self._sent.get(link, ()) if at >= since)

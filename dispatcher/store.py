@@ -9,13 +9,15 @@ Every failure of the database is a ``StoreUnavailable``: callers keep what they 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
-from dispatcher.errors import StoreUnavailable
+from dispatcher.errors import NoAnswer, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -113,11 +115,15 @@ class Connection:
             StoreUnavailable: the database is away, or refused.
 
         """
-        with failures():
-            statement = self._prepared.get(name)
-            if statement is None:
-                statement = self._prepared[name] = await self.raw.prepare(QUERIES[name])
-            return await statement.fetch(*arguments, timeout=STATEMENT_TIMEOUT_S)
+        try:
+            with failures():
+                statement = self._prepared.get(name)
+                if statement is None:
+                    statement = self._prepared[name] = await self.raw.prepare(QUERIES[name])
+                return await statement.fetch(*arguments)
+        except NoAnswer:
+            self.raw.terminate()
+            raise
 
     async def fetchrow(self, name: str, *arguments: object) -> Record | None:
         """The first row of a named query, or None."""
@@ -160,27 +166,58 @@ class Connection:
             return await self.raw.execute(sql, *arguments)
 
     async def close(self) -> None:
-        """Close the session; a session that is already broken is dropped."""
+        """Close the session; one that is broken is dropped, and one whose server does not answer."""
         try:
-            await self.raw.close(timeout=CONNECT_TIMEOUT_S)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with asyncio.timeout(
+                CONNECT_TIMEOUT_S
+            ):  # the driver's own does not hold while it cancels a statement
+                await self.raw.close()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             self.raw.terminate()
 
 
-async def connect(url: str, session: Mapping[str, str] = UNPINNED) -> Connection:
+async def connect(
+    url: str, session: Mapping[str, str] = UNPINNED, timeout_s: float = STATEMENT_TIMEOUT_S
+) -> Connection:
     """Open a session with these settings: PINNED or PROBING for the queue's statements.
+
+    A statement that is not answered within the time-out counts as a database that is away.
 
     Raises:
         StoreUnavailable: the server cannot be reached or refuses us.
 
     """
-    with failures():
-        raw = await asyncpg.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_S,
-            server_settings=dict(session),
-        )  # asyncpg's statement cache stays on: without it a prepared statement has no name and is planned each time
+    # asyncpg's statement cache stays on: without it a prepared statement has no name and is planned each time
+    places = _places(url)
+    for n, place in enumerate(places, 1):
+        try:
+            with failures():
+                raw = await asyncpg.connect(
+                    place,
+                    timeout=CONNECT_TIMEOUT_S,
+                    command_timeout=timeout_s,
+                    server_settings=dict(session),
+                )
+            break
+        except StoreUnavailable:
+            if n == len(places):
+                raise
+    _REACHED[url] = place
     return Connection(raw)
+
+
+_REACHED: dict[str, str] = {}  # URL of several hosts -> the place that was reached last
+
+
+def _places(url: str) -> list[str]:
+    """A URL for each host that this one names, the one that was reached last first.
+
+    The driver's time-out is for all hosts together: it never comes to a second one where the first says nothing.
+    """
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    places = [parts._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(",")]
+    return sorted(places, key=lambda place: place != _REACHED.get(url)) if len(places) > 1 else [url]
 
 
 class failures:  # noqa: N801
@@ -192,7 +229,9 @@ class failures:  # noqa: N801
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, asyncpg.PostgresError):
             raise StoreUnavailable(f"{type(error).__name__} (SQLSTATE {error.sqlstate})", error.sqlstate) from None
-        if isinstance(error, asyncpg.InterfaceError | OSError | TimeoutError | asyncpg.InternalClientError):
+        if isinstance(error, TimeoutError):
+            raise NoAnswer("no answer in time") from None
+        if isinstance(error, asyncpg.InterfaceError | OSError | asyncpg.InternalClientError):
             raise StoreUnavailable(f"{type(error).__name__}: {_safe(error)}") from None
 
 

@@ -40,9 +40,14 @@ class ServiceManager:
                 self._socket.setblocking(False)
 
     def ready(self, loop: asyncio.AbstractEventLoop, status: Callable[[], str]) -> None:
-        """Say that the process is up; from now on tell its status, and a sign of life at half the time asked for."""
+        """Say that the process is up; from now on tell its status, and a sign of life at half the time asked for.
+
+        Called again when the daemon begins again; until then the earlier status is told.
+        """
         if self._socket is None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         self._send("READY=1")
         period_s = min(STATUS_S, self._watchdog_s / 2) if self._watchdog_s else STATUS_S
 

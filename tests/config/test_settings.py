@@ -547,6 +547,17 @@ class TestPlaces:
 
         assert folder.problem(text).endswith(problem)
 
+    def test_a_url_may_name_a_primary_and_its_standbys(self, folder, tmp_path):
+        """The driver takes the first one that takes writes; each port is looked at."""
+        places = "db-1:5432,[::1]:5433,db-3"
+        (tmp_path / "database").write_text("secret")
+        url = f"postgresql://tocsin@{places}/d?target_session_attrs=primary"
+
+        assert folder.load(f'[database]\nurl = "{url}"').database.url == url
+        named = folder.load(f'[database]\nurl = "{url}"\npassword_file = "database"').database.url
+        assert named == f"postgresql://tocsin:secret@{places}/d?target_session_attrs=primary"
+        assert "must be postgresql://" in folder.problem('[database]\nurl = "postgresql://tocsin@db-1:5432,db-2:x/d"')
+
     def test_an_embedded_database_lies_beside_the_file(self, folder, tmp_path):
         """Also when the environment names it."""
         inside = folder.load('[database]\nurl = "embedded:./var/postgres"').database

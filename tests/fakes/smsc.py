@@ -113,6 +113,7 @@ class Session:
         self._gathered: list[bytes] = []  # answers that wait for company
         self._reader = reader
         self._writer = writer
+        self._delivered: dict[int, dict[str, Any]] = {}  # sequence_number -> fields of deliver_sm not yet answered
 
     @property
     def receives(self) -> bool:
@@ -147,12 +148,30 @@ class Session:
                 self._answer_submit(pdu, answer)
         elif pdu.command == "deliver_sm_resp":
             smsc.undelivered.pop((self.number, pdu.sequence), None)
+            fields = self._delivered.pop(pdu.sequence, None)
+            if fields is not None and pdu.status and smsc.repeat_after_s is not None:
+                asyncio.get_running_loop().call_later(smsc.repeat_after_s, self._repeat, fields)
         elif pdu.command == "enquire_link" and smsc.answers_enquiries:
             self.send("enquire_link_resp", sequence=pdu.sequence)
         elif pdu.command == "unbind" and smsc.answers_unbinds:
             self.send("unbind_resp", sequence=pdu.sequence)
             self.ended_at = pdu.at
             self._writer.close()
+
+    def give_up(self) -> None:
+        """The session ended: what it left unanswered is sent again on another one."""
+        if self.smsc.repeat_after_s is not None:
+            for fields in self._delivered.values():
+                asyncio.get_running_loop().call_later(self.smsc.repeat_after_s, self._repeat, fields)
+        self._delivered.clear()
+
+    def _repeat(self, fields: dict[str, Any]) -> None:
+        """Send a deliver_sm that was refused again, on whichever session takes it by then."""
+        session = next((session for session in self.smsc.sessions if session.receives), None)
+        if session is not None:
+            session.send("deliver_sm", **fields)
+        elif self.smsc.repeat_after_s is not None:
+            asyncio.get_running_loop().call_later(self.smsc.repeat_after_s, self._repeat, fields)
 
     def _answer_submit(self, submit: Logged, answer: Answer) -> None:
         if answer.nack:
@@ -177,6 +196,8 @@ class Session:
         pdu = smpplib.smpp.make_pdu(command, client=_Numbers(), status=status, sequence=number, **fields)
         pdu.sequence = number
         octets: bytes = pdu.generate()
+        if command == "deliver_sm":
+            self._delivered[int(pdu.sequence)] = fields
         self.send_raw(octets)
         if command == "deliver_sm":
             self.smsc.undelivered[self.number, number] = octets
@@ -223,6 +244,7 @@ class Smsc:
         self.undelivered: dict[
             tuple[int, int], bytes
         ] = {}  # deliver_sm without an answer, by session and sequence_number
+        self.repeat_after_s: float | None = None  # a refused deliver_sm is sent again; None: it is not
         self.throttle_above: int | None = None  # submit_sm in any sliding second; those above get ESME_RTHROTTLED
         self.id_prefix = "m"
         self.log: list[Logged] = []
@@ -319,6 +341,9 @@ class Smsc:
     ) -> int:
         """Send the receipt of one message, with text and TLVs; 0 when no session takes it."""
         if session is None and not any(session.receives for session in self.sessions):
+            if self.repeat_after_s is not None:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.repeat_after_s, self.deliver_receipt, message_id, submit, state)
             return 0
         stamp = time.strftime("%y%m%d%H%M")
         text = (
@@ -361,6 +386,7 @@ class Smsc:
         finally:
             self.sessions.remove(session)
             session.ended_at = session.ended_at or time.monotonic()
+            session.give_up()
             self._changed.set()
             writer.close()
 
@@ -424,6 +450,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         async with Smsc(port=arguments.port) as smsc:
             smsc.answer_delay_s = arguments.answer_delay_s
             smsc.receipt_delay_s = arguments.receipt_delay_s
+            smsc.repeat_after_s = arguments.repeat_after_s
             smsc.throttle_above = arguments.throttle_above
             if arguments.withhold_every:
                 counted = iter(range(1, sys.maxsize))
@@ -440,6 +467,7 @@ def main() -> None:
     parser.add_argument("--log", help="file for the PDUs as JSON lines; standard output by default")
     parser.add_argument("--answer-delay-s", type=float, default=0.0)
     parser.add_argument("--receipt-delay-s", type=float, default=None, help="send a receipt so long after each answer")
+    parser.add_argument("--repeat-after-s", type=float, default=None, help="send a refused deliver_sm again after")
     parser.add_argument("--throttle-above", type=int, default=None, help="submit_sm in any second")
     parser.add_argument("--withhold-every", type=int, default=0, help="never answer each n-th submit_sm")
     with contextlib.suppress(KeyboardInterrupt):

@@ -101,6 +101,8 @@ POINTS = {
     "journal-forgotten": done("forget_journal"),
     "recovery-unrecorded": before(Record, "recovered"),
     "recovery-recorded": after(Record, "recovered"),
+    "late-unsent": unsent("settle_orphans"),
+    "late-committed": answered("settle_orphans"),
     "resend-unsent": unsent("resend"),
     "resend-committed": answered("resend"),
     # by the clock

@@ -88,11 +88,16 @@ class World:
     async def states(self, ids: list[int]) -> tuple[str | None, ...]:
         return tuple([await self.app.state(number) for number in ids])
 
+    @staticmethod
+    def fit(states: tuple[str | None, ...], wanted: tuple[str, ...]) -> bool:
+        """Whether each state is the wanted one, or one of those that a bar divides."""
+        return all(state in one.split("|") for state, one in zip(states, wanted, strict=True))
+
     async def until_states(self, ids: list[int], wanted: tuple[str, ...]) -> None:
         """Wait until each of these jobs is in its state."""
 
         async def reached() -> bool:
-            return await self.states(ids) == wanted
+            return self.fit(await self.states(ids), wanted)
 
         try:
             await until(reached)

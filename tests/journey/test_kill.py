@@ -20,7 +20,7 @@ from tests.journey.handset import Piece, Taken, messages, piece_of
 from tests.journey.running import LINK, Child, app_of, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.fakes.smsc import Logged
@@ -143,16 +143,6 @@ async def killing(folder: Path, queue_url: str) -> AsyncIterator[Killing]:
             world = Killing(smsc, app, child, folder / "state")
             smsc.on_log = world.note
             yield world
-
-
-@pytest.fixture
-def figures(capsys) -> Iterator[list[str]]:
-    """Lines that are shown even when the test passes."""
-    lines: list[str] = []
-    yield lines
-    with capsys.disabled():
-        for line in lines:
-            print(f"\n  {line}", end="")
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ async def test_doubt_whose_resend_outlives_its_daemon_is_sent_again_once(tmp_pat
         await world.end()
 
         assert wire(world) == [2]
-        assert await world.app.events(number) == ["job.uncertain", "job.submitted"]
+        assert await world.app.events(number) == ["job.uncertain", "job.resent", "job.submitted"]
 
 
 async def test_a_receipt_whose_commit_outlives_its_daemon_counts_once(tmp_path, queue_url):

@@ -1,9 +1,10 @@
-"""kill -9 while a job moves to the next link, and while a day is dropped."""
+"""kill -9 while a late answer is written, while a job moves to the next link, and while a day is dropped."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.fakes.smsc import Answer
 from tests.journey.killed import world_of
 from tests.journey.running import LINK, free_port
 
@@ -50,4 +51,20 @@ async def test_a_day_whose_daemon_dies_while_it_is_dropped_is_there_or_gone_and_
         await world.end()
         assert await world.app.value(OLD_DAYS) == 0
         assert await world.app.value("select to_regclass('tocsin.closed_20200101')") is None
+        assert len(world.smsc.received("submit_sm")) == 1
+
+
+@pytest.mark.parametrize("point", ["late-unsent", "late-committed"])
+async def test_a_late_answer_that_was_read_ends_the_doubt_though_its_daemon_dies(tmp_path, queue_url, point):
+    """The local record has it; the job's own settle was long ago."""
+    async with world_of(tmp_path, queue_url, receipts="none", response_timeout_s=0.5) as world:
+        world.smsc.on_submit = lambda _: Answer(delay_s=0.8)
+        number = await world.app.enqueue(category="transactional")
+        await world.dies_at(point)
+
+        await world.restart()
+        await world.app.until_state(number, "submitted")
+        await world.end()
+        (row,) = await world.app.sent(number)
+        assert row["message_id"] == world.smsc.answers()[0].fields["message_id"]
         assert len(world.smsc.received("submit_sm")) == 1

@@ -72,6 +72,7 @@ class Hot:
 ids = list(range(200, 200 + 2 * ELEMENTS, 2))
 lanes = [number // 2 % 6 for number in ids]
 ones = array([1] * ELEMENTS)
+zeros = array([0] * ELEMENTS)
 nothing = texts([""] * ELEMENTS)
 numbers = array(range(ELEMENTS))
 links, epochs = texts(["a", "b"]), array([1, 1])
@@ -127,6 +128,13 @@ HOT = {
             86400.0,
         ],
     ),
+    "sent_known": Hot(ORDERED, [array(20_000_000 + number for number in ids), 0]),
+    "deferred_known": Hot(ORDERED, ["a", array(10_000_000 + number for number in ids), zeros]),
+    "recall_deferred": Hot(ORDERED, ["a", array(10_000_000 + number for number in ids)]),
+    "journal_known": Hot(ORDERED, ["a", array(ids), zeros, 1]),
+    "uncertain_known": Hot(ORDERED, ["a", array(ids), zeros]),
+    "closed_known": Hot(ORDERED, [array(ids), zeros, 0]),
+    "queued_known": Hot(ORDERED, [array(ids), zeros]),
     "find_receipts": Hot(PROBING, [numbers, texts(["a"] * ELEMENTS), message_ids, array([0] * ELEMENTS), 86400.0]),
 }
 
