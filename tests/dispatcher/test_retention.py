@@ -169,7 +169,7 @@ async def test_a_row_of_a_day_that_was_never_made_fails_and_the_start_of_a_daemo
 @pytest.mark.slow
 async def test_days_are_dropped_under_load_and_nothing_is_lost_or_sent_twice(tmp_path, queue_url):
     """By the SMSC's record and the tables."""
-    async with journey(tmp_path, queue_url, throughput_per_s=400) as world, keeping(queue_url) as one:
+    async with journey(tmp_path, queue_url, throughput_per_s=200) as world, keeping(queue_url) as one:
         world.smsc.receipt_delay_s = 0.01
         ids = await world.app.enqueue_many([{"recipient": f"4477009{n:05d}", "body": "x"} for n in range(2_000)])
         await world.smsc.seen("submit_sm", 50)
@@ -180,7 +180,7 @@ async def test_days_are_dropped_under_load_and_nothing_is_lost_or_sent_twice(tmp
             world.daemon.hurry()
             return await one.ages("sent") == [1] and await one.ages("event_log") == [1]
 
-        await until(dropped, 30)
+        await until(dropped, 60, poll_s=0.5)
         during = len(world.smsc.received("submit_sm"))
         await world.app.until_states({"delivered": len(ids)})
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dispatcher import receipts, upkeep
+from dispatcher import receipts, retention
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import Connection
 from tests.fakes.smsc import Answer, Smsc
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATEMENTS = (
     *("categories", "paused_links", "lineage", "links", "lock_link", "own_link", "journalled", "forget_journal"),
-    *("parked_receipts", "recent_inbound", "beat", "claim", "probe", "settle", "settle_orphan", "promote"),
+    *("parked_receipts", "recent_inbound", "beat", "claim", "probe", "settle", "settle_orphans", "promote"),
     *("apply_receipts", "find_receipts", "park_receipts", "receipts_matched", "receipts_unmatched", "store_inbound"),
     *("expire", "resend", "give_up_doubt", "give_up_receipts", "depth", "uncertain_count", "make_partitions"),
     *("prune_keys", "prune_journal", "notify_alive", "notify_events"),
@@ -98,7 +98,7 @@ async def test_a_connection_cut_inside_a_statement_loses_and_doubles_nothing(
     asyncio.get_running_loop().set_debug(False)
     cut = Cut(name, when)
     monkeypatch.setattr(receipts, "TELL_UNMATCHED_AFTER_S", 0.2)
-    monkeypatch.setattr(upkeep, "DAYS_AHEAD", 15)
+    monkeypatch.setattr(retention, "DAYS_AHEAD", 15)
     refused: set[str] = set()
 
     def answer(submit: Logged) -> Answer:
@@ -143,10 +143,14 @@ async def test_a_connection_cut_inside_a_statement_loses_and_doubles_nothing(
 
             async def all_is_answered() -> bool:
                 unmatched = await app.value("select count(*) from tocsin.receipt_wait where matched_at is null")
-                return unmatched and not running.daemon._loops.unwritten
+                return unmatched and not running.daemon._backlog.unwritten
 
             await until(all_is_answered)
-            assert running.counter("tocsin_database_up") == 1
+
+            async def is_up() -> bool:
+                return running.counter("tocsin_database_up") == 1
+
+            await until(is_up)
             assert await running.stop() == 0
 
         submits: dict[Any, int] = {}

@@ -97,7 +97,7 @@ class World:
             await asyncio.sleep(AWAY_S / 2)
         await asyncio.sleep(AWAY_S)
         assert self.submits == submits, "nothing is claimed"
-        assert self.daemon.daemon._loops.unwritten < 5_000
+        assert self.daemon.daemon._backlog.unwritten < 5_000
 
     async def judge(self, replies: int = REPLIES) -> None:
         """All of it arrived, once."""
@@ -172,6 +172,11 @@ async def test_a_backend_that_crashes_takes_all_connections_down_and_they_come_b
     async with world(tmp_path, cluster) as at_work:
         victim = await once(cluster.url(), "select pid from pg_stat_activity where application_name = 'tocsin' limit 1")
         os.kill(victim, signal.SIGKILL)
+
+        async def is_noticed() -> bool:
+            return at_work.daemon.counter("tocsin_database_up") == 0
+
+        await until(is_noticed)
         await at_work.judge(replies=0)
 
 

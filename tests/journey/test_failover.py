@@ -145,18 +145,18 @@ async def judge(world: Pair, app: App, known: set[tuple[int, int]]) -> dict[str,
     states = {row["job_id"]: row["state"] for row in rows}
     whole = messages(taken_of(submit) for submit in world.smsc.received("submit_sm"))  # no part twice, none missing
     assert set(whole.values()) == {1}, [job for job, times in whole.items() if times > 1]
-    first: dict[int, tuple[str, str]] = {}  # what an id stood for on the lost primary
-    for recipient, (number, body) in world.jobs.items():
-        first.setdefault(number, (recipient, body))
+    arrived = Counter(recipient for recipient, _ in whole.elements())
+    sent = await app.fetch("select destination, job_id from tocsin.sent")
+    recipients = {row["job_id"]: row["destination"] for row in sent}  # an id may have stood for another job before
     places = {row["id"]: row["enqueued_us"] for row in await app.fetch(KNOWN)}
     for number, enqueued_us in known:
         assert places.get(number) == enqueued_us, "what the standby knew is there"
         assert states[number] in {"submitted", "delivered", "uncertain"}
-        assert states[number] == "uncertain" or whole[first[number]] == 1
+        assert states[number] == "uncertain" or arrived[recipients[number]] == 1
     for recipient, (number, body) in world.later.items():
         assert whole[recipient, body] == 1
         assert states[number] in {"submitted", "delivered"}
-    for row in await app.fetch("select destination, job_id from tocsin.sent"):
+    for row in sent:
         recipient = row["destination"]
         if recipient in world.jobs:
             assert row["job_id"] == world.jobs[recipient][0], "a message id was given to the job that has the id now"
