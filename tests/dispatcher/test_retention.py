@@ -178,7 +178,7 @@ async def test_days_are_dropped_under_load_and_nothing_is_lost_or_sent_twice(tmp
 
         async def dropped() -> bool:
             world.daemon.hurry()
-            return await one.ages("sent") == [1] and await one.ages("event_log") == [1]
+            return max(await one.ages("sent") + await one.ages("event_log")) <= KEPT_DAYS
 
         await until(dropped, 60, poll_s=0.5)
         during = len(world.smsc.received("submit_sm"))

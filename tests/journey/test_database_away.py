@@ -311,7 +311,9 @@ async def test_a_full_disk_under_the_wal_is_waited_for(tmp_path):
                 while True:
                     rubbish.write(bytes(65_536))
                     rubbish.flush()
-            # until the last segment is full: what is written then fails
+            # the next segment has no room: what is written then fails
+            with contextlib.suppress(asyncpg.PostgresError, OSError):
+                await once(small.url(), "select pg_switch_wal()")
             await until(lambda: asyncio.to_thread(lambda: "No space left on device" in small.log()), RESUMES_S)
             await at_work.stay_away()
             (small.wal / "rubbish").unlink()
