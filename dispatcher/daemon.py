@@ -75,7 +75,7 @@ STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must stil
 SESSIONS = {"settle": PROBING, "receive": PROBING, "listen": PINNED | {"synchronous_commit": "off"}}  # it only notifies
 # A host that is lost without a word answers nothing: these notice it first, so that a link is not left without a beat,
 # a deliver_sm not without its answer, and a new primary not without a daemon.
-TIMEOUTS_S = {"control": 10.0, "receive": 10.0, "listen": 10.0}
+TIMEOUTS_S = {"beat": 10.0, "control": 10.0, "receive": 10.0, "listen": 10.0}
 
 AS_IT_SHOULD_BE = frozenset({"up", "current", "bound"})  # facts that a status line leaves out
 

@@ -84,11 +84,12 @@ class Holdings:
         """Beat for what is ours, whatever else takes its time, until the connection breaks."""
         while True:
             states = {name: link.state for name, link in self._gateway.links.items()}
-            for lost in await self._owner.beat(connection, states, drains=self._signals.stopping.is_set()):
-                self._claimer.forget(lost)
-                self._unopened.pop(lost, None)
-                if lost in self._gateway and lost not in self._leaving:
-                    await self._gateway.close(lost, 0.0)
+            lost = await self._owner.beat(connection, states, drains=self._signals.stopping.is_set())
+            for name in lost:
+                self._claimer.forget(name)
+                self._unopened.pop(name, None)
+            # all at once: each may take the second that an unbind has, and the others' next beat waits for it
+            await asyncio.gather(*(self._gateway.close(name, 0.0) for name in lost if name not in self._leaving))
             await asyncio.sleep(BEAT_SHARE * self._takeover_s)
 
     async def keep(self, connection: Connection) -> None:

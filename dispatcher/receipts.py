@@ -212,6 +212,7 @@ class ReceiptDesk:
         while self._waiting:
             self._refuse(self._waiting.popleft())
         early, self._early = self._early, {}
+        self._early_items = 0
         for items in early.values():
             for item in items:
                 self._refuse(item)
@@ -410,14 +411,16 @@ class ReceiptDesk:
         )
 
     def _unpark(self, item: Item) -> None:
-        """Let go of one that is parked in memory."""
-        self._parked_items -= 1
+        """Let go of one that is parked in memory; one that is not stays uncounted."""
+        was_parked = False
         for form in item.forms:
             sharing = self._parked.get((item.link, form), [])
             if item in sharing:
+                was_parked = True
                 sharing.remove(item)
                 if not sharing:
                     del self._parked[item.link, form]
+        self._parked_items -= was_parked
 
     async def restore(self, connection: Connection, links: Iterable[str]) -> None:
         """Take up receipts that an earlier process parked; each is tried once more."""

@@ -513,6 +513,22 @@ async def test_receipts_that_wait_for_their_own_settle_count_towards_the_bound(t
         assert again.answers == [OK]
 
 
+async def test_early_receipts_that_were_refused_with_the_database_away_count_no_more(tmp_path, queue_url, monkeypatch):
+    """Else each outage would leave less room, until every receipt is refused."""
+    monkeypatch.setattr(receipts_module, "MOST_UNWRITTEN", 3)
+    async with instance(tmp_path, queue_url) as one:
+        await one.own()
+        await one.app.enqueue()
+        (job,) = await one.claim()
+        one.accepted(job, ["m1"])  # read, not committed
+        for _ in range(3):
+            given = [Given(receipt("m1")) for _ in range(3)]
+            one.receipts.take(LINK, given)  # type: ignore[arg-type]
+            await one.receipts.flush(one.flushing)
+            one.receipts.refuse()
+            assert [g.answers for g in given] == [[TEMPORARY]] * 3
+
+
 async def test_receipts_of_one_id_that_nobody_can_match_fill_no_memory(tmp_path, queue_url, monkeypatch):
     """The table keeps each of them; memory keeps no more than its bound, whatever their ids."""
     monkeypatch.setattr(receipts_module, "MOST_PARKED", 3)
