@@ -51,10 +51,11 @@ class Backlog:
     @property
     def unwritten(self) -> int:
         """Outcomes, receipts and replies that wait to be written."""
-        return self._settler.pending + self._deliveries
+        return self._settler.pending + self.deliveries
 
     @property
-    def _deliveries(self) -> int:
+    def deliveries(self) -> int:
+        """Receipts and replies among them."""
         return self._receipts.pending + self._inbound.pending
 
     def holds_urgent(self) -> bool:
@@ -65,7 +66,7 @@ class Backlog:
         """Say whether lanes 1 to 5 must not claim now."""
         part = None
         if self.unwritten >= MOST_UNWRITTEN:
-            part = "settle" if self._settler.pending >= self._deliveries else "receive"
+            part = "settle" if self._settler.pending >= self.deliveries else "receive"
         return self._note(OTHERS, part)
 
     def _note(self, lanes: str, part: str | None) -> bool:

@@ -504,7 +504,7 @@ class Daemon:
             database=self._database,
             schema=self._schema,
             unsettled=self._settler.pending,
-            receipts_waiting=self._receipts.pending + self._inbound.pending,
+            receipts_waiting=self._backlog.deliveries,
         )
 
     def _status(self) -> str:

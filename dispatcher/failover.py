@@ -91,7 +91,7 @@ class Aftermath:
             await self._recall(connection, link, jobs)
             row = await connection.fetchrow("journal_known", link, *_columns(jobs), epoch)
             journalled += row["jobs"] if row is not None else 0
-            await self._resolve(connection, link, jobs)
+            await _end_doubt(connection, link, self._replay, jobs, settled=True)
         return journalled
 
     async def _recall(self, connection: Connection, link: str, jobs: Sequence[Numbered]) -> None:
@@ -107,10 +107,6 @@ class Aftermath:
         if again:
             await connection.fetch("recall_deferred", link, array(again))
 
-    async def _resolve(self, connection: Connection, link: str, jobs: Sequence[Numbered]) -> None:
-        """End doubt that a recorded answer ends."""
-        await _end_doubt(connection, link, self._replay, jobs, settled=True)
-
     async def finish(self, connection: Connection) -> None:
         """Keep what was accepted of jobs that are closed, and say how many are nowhere.
 
@@ -122,6 +118,7 @@ class Aftermath:
         lost = accepted = 0
         for jobs in _slices(self._open or []):
             columns = _columns(jobs)
+            ours = set(jobs)
             found = {row["id"] for row in await connection.fetch("queued_known", *columns)}
             for row in await connection.fetch("closed_known", *columns, _earliest(jobs)):
                 found.add(row["id"])
@@ -129,7 +126,7 @@ class Aftermath:
                     if answer is not None and answer.command_status == ACCEPTED:
                         await _settle(connection, row["link"], row, part, answer)
             sent = await connection.fetch("sent_known", columns[0], _earliest(jobs))
-            found |= {row["job_id"] for row in sent if (row["job_id"], row["enqueued_us"]) in set(jobs)}
+            found |= {row["job_id"] for row in sent if (row["job_id"], row["enqueued_us"]) in ours}
             for job in jobs:
                 if job[0] not in found:
                     lost += 1
@@ -153,6 +150,7 @@ async def end_doubt(connection: Connection, link: str, replay: Replay) -> None:
 async def _end_doubt(
     connection: Connection, link: str, replay: Replay, jobs: Sequence[Numbered], *, settled: bool
 ) -> None:
+    """End doubt about these jobs that a recorded answer ends; with ``settled`` one before their last settle, too."""
     for row in await connection.fetch("uncertain_known", link, *_columns(jobs)):
         doubt = mask(row["doubt"])
         for part, answer in replay.parts(row["id"], row["enqueued_us"], settled=settled).items():

@@ -209,7 +209,7 @@ class Loops:
             self._signals.arrival.clear()
             written = await self._receipts.flush(connection) + await self._inbound.flush(connection)
             self._events_written |= written > 0
-            if self._receipts.pending or self._inbound.pending:
+            if self._backlog.deliveries:
                 self._signals.arrival.set()
             self._signals.written.set()
 
@@ -221,7 +221,7 @@ class Loops:
         """
         seen = 0
         until = self._clock() + GATHER_S
-        while seen < (waiting := self._receipts.pending + self._inbound.pending) and self._clock() < until:
+        while seen < (waiting := self._backlog.deliveries) and self._clock() < until:
             if waiting >= max(self._usual_flush, SMALLEST_USUAL):
                 break
             seen = waiting

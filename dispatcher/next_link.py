@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.store import array, texts
+from dispatcher.unjournalled import take_unjournalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,39 +123,35 @@ class NextLink:
         return silent_s if link not in self._epochs and silent_s > self._beat_s / 2 else None
 
     async def _take(self, connection: Connection, link: str, lane: int, able: list[str], mine: list[str]) -> None:
-        leave: list[int] = []
-        while mine := [name for name in mine if self.carries(name)]:  # one may be lost or closed meanwhile
+        rows = 0
+
+        async def take(leave: str) -> Record | None:
+            nonlocal rows
+            still = [name for name in mine if self.carries(name)]  # one may be lost or closed meanwhile
             rows = MOST_AT_ONCE
             if lane:
-                mine = [name for name in mine if self._gateway()[name].room(lane)]
-                rows = min(rows, sum(self._gateway()[name].room(lane) for name in mine))
-            if not mine:
-                return
-            after = self._looked.get((link, lane), 0)
-            try:
-                async with connection.transaction():
-                    moved = await connection.fetchrow(
-                        "move_waiting",
-                        link,
-                        lane,
-                        after,
-                        rows,
-                        texts(able),
-                        texts(mine),
-                        array(self._epochs[name] for name in mine),
-                        array(leave),
-                    )
-                    assert moved is not None
-                    if moved["ids"]:
-                        named = await connection.fetch("named", link, lane, array(moved["ids"]))
-                        if named:
-                            raise _Named([row["id"] for row in named])
-            except _Named as found:
-                leave += found.ids
-                continue
-            self._looked[link, lane] = moved["upto"] if moved["looked"] == rows else 0
-            self._tell(link, [(to, lane, number) for to, number in zip(moved["links"], moved["ids"], strict=True)])
+                still = [name for name in still if self._gateway()[name].room(lane)]
+                rows = min(rows, sum(self._gateway()[name].room(lane) for name in still))
+            if not still:
+                return None
+            return await connection.fetchrow(
+                "move_waiting",
+                link,
+                lane,
+                self._looked.get((link, lane), 0),
+                rows,
+                texts(able),
+                texts(still),
+                array(self._epochs[name] for name in still),
+                leave,
+            )
+
+        moved = await take_unjournalled(connection, link, lane, (), take)
+        if moved is None:
             return
+        self._looked[link, lane] = moved["upto"] if moved["looked"] == rows else 0
+        numbers = [int(number) for number in moved["ids"][1:-1].split(",") if number]
+        self._tell(link, [(to, lane, number) for to, number in zip(moved["links"], numbers, strict=True)])
 
     async def _take_due(self, connection: Connection, link: str, able: list[str], mine: list[str]) -> None:
         """Nobody promotes the rows of a link without a living owner."""
@@ -179,11 +176,3 @@ class NextLink:
         if moved:
             self._metrics.count_failed_over(link, len(moved))
             self._wake_claimer()
-
-
-class _Named(Exception):
-    """A journal names rows that were about to be moved: put them back."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids = ids
-        super().__init__(len(ids))

@@ -13,6 +13,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.policy import CategoryRules
 from dispatcher.retention import Retention
 from dispatcher.store import array, texts
+from dispatcher.unjournalled import take_unjournalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -157,20 +158,14 @@ class Upkeep:
 
     async def _expire(self, connection: Connection, link: str, lane: int, after: int, rows: int) -> int:
         """End expired rows of a slice; returns where the next one starts."""
-        leave = list(self._claimer.lane(link, lane).held)
-        while True:
-            try:
-                async with connection.transaction():
-                    row = await connection.fetchrow("expire", link, lane, after, rows, array(leave))
-                    assert row is not None
-                    ended = [int(number) for number in row["ids"][1:-1].split(",") if number]
-                    if ended:
-                        named = [found["id"] for found in await connection.fetch("named", link, lane, array(ended))]
-                        if named:
-                            raise _Named(named)
-                break
-            except _Named as found:
-                leave += found.ids
+        row = await take_unjournalled(
+            connection,
+            link,
+            lane,
+            self._claimer.lane(link, lane).held,
+            lambda leave: connection.fetchrow("expire", link, lane, after, rows, leave),
+        )
+        assert row is not None
         for category in row["categories"][1:-1].split(","):
             if category:
                 self._metrics.count_job(category.strip('"'), "expired")
@@ -203,11 +198,3 @@ class Upkeep:
         await connection.fetch(
             "prune_journal", texts(self._epochs), array(self._epochs.values()), array(self._claimer.batches())
         )
-
-
-class _Named(Exception):
-    """A journal names rows that were about to be ended: put them back."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.ids = ids
-        super().__init__(len(ids))

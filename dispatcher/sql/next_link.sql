@@ -35,7 +35,7 @@ with picked as materialized (
     from gone returning link, id
 )
 select (select max(id) from picked) as upto, (select count(*) from picked)::int as looked,
-       array(select link from arrived order by id) as links, array(select id from arrived order by id) as ids;
+       array(select link from arrived order by id) as links, array(select id from arrived order by id)::text as ids;
 
 -- name: move_due
 -- The same for deferred rows of link $1 that are due while nobody promotes them; $2 at most, $3 able links, $4 ours with epochs $5.
