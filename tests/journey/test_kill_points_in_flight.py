@@ -56,6 +56,7 @@ async def first_use(world: World) -> None:
     await world.start()
     await world.app.until_state(number, "submitted")
     await world.pause(paused=True)
+    await world.child.until_logged("pauses_changed")  # until then what is enqueued next would go out at once
 
 
 async def outlive(world: World, holder: App, query: str) -> None:
