@@ -28,13 +28,18 @@ create index on tocsin.receipt_wait (source);
 -- bound. Null when no other one can. A link that the route no longer names comes before all of it.
 create function tocsin.next_link(recipient text, sender text, after_link text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    select l.name
-    from (select tocsin.links_of(next_link.recipient, next_link.sender) as names) r
-    cross join unnest(r.names) with ordinality u (name, n)
-    join tocsin.link l on l.name = u.name
-    where l.name <> after_link and l.enabled and not l.paused and l.owner is not null and l.state = 'bound'
-    order by u.n < coalesce(array_position(r.names, after_link), 0), u.n
-    limit 1
+    select tocsin.next_able(recipient, sender, after_link,
+                            array(select l.name from tocsin.link l
+                                  where l.enabled and not l.paused and l.owner is not null and l.state = 'bound'))
+$$;
+
+-- Puts a job that was taken out of `uncertain` into `deferred`, due now, as the row says.
+create function tocsin.defer(u tocsin.uncertain, why text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
+                                 expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
+    values (now(), u.id, u.link, u.lane, u.app, u.client_ref, u.recipient, u.sender, u.body, u.category, u.flash, u.options,
+            u.enqueued_at, u.expires_at, u.cancel_group, u.attempt, u.resends, u.parts, u.done, u.first_wire_at, why)
 $$;
 
 -- Puts a job that was taken out of `uncertain` into `deferred`, due now: the parts not accepted go once more, by the next
@@ -45,9 +50,8 @@ create function tocsin.send_again(u tocsin.uncertain, why text) returns text
 language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
 declare
     accepted int;
-    way      record;
-    to_link  text := u.link;
-    of_parts smallint := u.parts;
+    to_link  text;
+    of_parts smallint;
 begin
     for accepted in select distinct s.part from tocsin.sent s
                     where s.job_id = u.id and s.parts = u.parts and s.message_id is not null
@@ -59,25 +63,21 @@ begin
         perform tocsin.tell(u.app, 'job.submitted', u.id, u.client_ref, u.category, null);
         return null;
     end if;
+    insert into tocsin.resent (id, link, recipient, sender, written_at) values (u.id, u.link, u.recipient, u.sender, u.written_at);
+    u.resends := u.resends + 1;
     if u.done is null then
-        select l.name, tocsin.count_parts(u.body, l.alphabet, l.concatenation) as parts into way
-        from tocsin.link l join tocsin.category c on c.name = u.category
-        where l.name = tocsin.next_link(u.recipient, u.sender, u.link)
-          and tocsin.count_parts(u.body, l.alphabet, l.concatenation) <= c.max_parts;
-        if found then
-            to_link := way.name;
-            of_parts := way.parts;
+        to_link := tocsin.next_link(u.recipient, u.sender, u.link);
+        of_parts := tocsin.parts_on(u.body, u.category, to_link);
+        if of_parts is not null then
+            u.link := to_link;
+            u.parts := of_parts;
         end if;
     end if;
-    insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
-                                 expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
-    values (now(), u.id, to_link, u.lane, u.app, u.client_ref, u.recipient, u.sender, u.body, u.category, u.flash, u.options,
-            u.enqueued_at, u.expires_at, u.cancel_group, u.attempt, u.resends + 1, of_parts, u.done, u.first_wire_at, why);
-    insert into tocsin.resent (id, link, recipient, sender, written_at) values (u.id, u.link, u.recipient, u.sender, u.written_at);
+    perform tocsin.defer(u, why);
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
     values (now(), tocsin.event_seq(1), pg_current_xact_id(), u.app, 'job.resent', u.id::text, u.client_ref, u.category, why,
-            jsonb_build_object('resends', u.resends + 1));
-    return to_link;
+            jsonb_build_object('resends', u.resends));
+    return u.link;
 end $$;
 
 -- Keeps the text of a job that was accepted, where its category says so.
@@ -126,10 +126,7 @@ begin
     end if;
     delete from tocsin.uncertain t where t.id = u.id;
     if u.done is null or position('0' in u.done::text) > 0 then     -- parts remain: they are in no doubt, send them
-        insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
-                                     enqueued_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
-        values (now(), u.id, u.link, u.lane, u.app, u.client_ref, u.recipient, u.sender, u.body, u.category, u.flash, u.options,
-                u.enqueued_at, u.expires_at, u.cancel_group, u.attempt, u.resends, u.parts, u.done, u.first_wire_at, 'RETRY_LATE_ANSWER');
+        perform tocsin.defer(u, 'RETRY_LATE_ANSWER');
         return 'resolved';
     end if;
     perform tocsin.keep_text(u.id, u.category, u.body);
