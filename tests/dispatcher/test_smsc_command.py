@@ -252,7 +252,10 @@ class TestLog:
         )
         async with asyncio.timeout(WAIT_S):
             port = json.loads(await process.stdout.readline())["port"]
-            process._transport.get_pipe_transport(1).close()
+            pipe = process._transport.get_pipe_transport(1)
+            pipe.close()
+            while pipe._pipe is not None:  # closed in a later turn of the loop; a connection may be made in this one
+                await asyncio.sleep(0)
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             code, said = await process.wait(), (await process.stderr.read()).decode()
             writer.close()
