@@ -5,6 +5,9 @@ next deadline. Writing is direct: `flush` calls the fence and then `send` on the
 between, so what the fence forbids is in no buffer of ours. When the kernel's buffer is full the rest waits,
 and it goes on only after the fence has said yes again; else the socket is closed.
 
+What lies in the socket is read before a deadline or an end decides what was not answered: a process that stood
+still, or a turn of the loop that took long, must not doubt what the SMSC has long answered.
+
 All methods are called from the event loop's thread. `now` is time.monotonic() everywhere: uvloop's own clock
 stands still within one turn of the loop.
 """
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.tls import Tls
 
 READ_OCTETS = 16_384  # about 500 submit_sm_resp, 2 ms of work: the loop is not held longer
+READS_AT_ONCE = 64  # a megabyte: the answers to any window; a peer that sends without end holds up no deadline
 REST_OCTETS = 262_144  # a peer that does not read what we answer is not read either beyond this
 SHORTEST_TIMER_S = 0.001  # uvloop counts in milliseconds: a shorter wait would spin
 
@@ -126,6 +130,8 @@ class Transport:
 
     def close(self, reason: CloseReason = CloseReason.ABORTED) -> None:
         """Close the socket at once; the session tells what that leaves unanswered."""
+        self._is_ending = True
+        self._read_what_lies()
         events = self.session.abort(reason)
         self._close()
         if events:
@@ -140,17 +146,24 @@ class Transport:
 
     # Reading
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read once; False: nothing lay there."""
         try:
             octets = self._socket.recv(READ_OCTETS)
             ended = not octets
             if self._tls is not None and octets:
                 octets = self._tls.receive(octets)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:  # a TLS failure is one
             octets, ended = b"", True
         self.tell(self.session.receive_eof() if ended else self.session.receive(octets, time.monotonic()))
+        return True
+
+    def _read_what_lies(self) -> None:
+        for _ in range(READS_AT_ONCE):
+            if not self._reads or not self._readable():
+                break
 
     def _read_on(self) -> None:
         """Read, unless too much of what we answered waits to be taken."""
@@ -218,7 +231,9 @@ class Transport:
 
     def _due(self) -> None:
         self._timer = None
-        self.tell(self.session.tick(time.monotonic()))
+        self._read_what_lies()
+        if not self._is_closed:
+            self.tell(self.session.tick(time.monotonic()))
 
     # The end
 

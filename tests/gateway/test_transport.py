@@ -9,7 +9,17 @@ import time
 import pytest
 import uvloop
 
-from gateway.session import Bound, Closed, CloseReason, Delivered, Session, SessionSettings, SessionState, Unanswered
+from gateway.session import (
+    Bound,
+    Closed,
+    CloseReason,
+    Delivered,
+    Responded,
+    Session,
+    SessionSettings,
+    SessionState,
+    Unanswered,
+)
 from gateway.transport import Transport, connect
 from tests.fakes.wire import (
     BIND_TRANSCEIVER,
@@ -274,6 +284,87 @@ async def test_deadlines_of_the_session_are_kept():
     async with Wire(bind_timeout_s=0.05) as wire:
         assert await wire.until_closed() is CloseReason.BIND_TIMEOUT
         assert 0.05 <= time.monotonic() - started < 1.0
+
+
+async def submitted(wire: Wire, count: int) -> bytes:
+    """Submit, and give the answers that the SMSC would send."""
+    await wire.bind()
+    numbers = wire.fill(count, 10)
+    assert wire.transport.flush()
+    await wire.hear(count)
+    return b"".join(map(submit_resp, numbers))
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_an_answer_that_came_in_time_counts_however_late_it_is_read(new_loop):
+    """A process that was stopped, or a long turn of the loop: uvloop runs its timers before it looks at sockets."""
+
+    async def life():
+        async with Wire(response_timeout_s=0.1) as wire:
+            answers = await submitted(wire, 3)
+            one, other = loopback()
+            loop = asyncio.get_running_loop()
+            stood_still = loop.create_future()
+
+            def stand_still():  # where the loop waits for its sockets: after it, timers may come first
+                loop.remove_reader(one)
+                wire.peer.sendall(answers)
+                time.sleep(0.3)
+                stood_still.set_result(None)
+
+            loop.add_reader(one, stand_still)
+            with one, other:
+                other.send(b"!")
+                await stood_still
+            await wire.until(lambda: len(wire.events) >= 4)
+
+            assert [(type(event), event.token) for event in wire.events[1:]] == [(Responded, n) for n in range(3)]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(life())
+
+
+async def test_an_answer_that_came_before_the_fence_fell_counts():
+    """It is no write; and what it says keeps its segment out of doubt."""
+    async with Wire() as wire:
+        wire.peer.sendall(await submitted(wire, 3))  # the loop has no turn to read them in
+        wire.owns = False
+        (number,) = wire.fill(1, 10)
+        assert not wire.transport.flush()
+        wire.session.withdraw(number)
+
+        assert await wire.until_closed() is CloseReason.FENCED
+        assert [type(event) for event in wire.events[1:]] == [Responded] * 3 + [Closed]
+
+
+async def test_an_answer_that_came_before_a_reset_counts():
+    """The write that fails is the first to know of the reset; the answers lie in the socket still."""
+    async with Wire() as wire:
+        wire.peer.sendall(await submitted(wire, 3))  # the loop has no turn to read them in
+        wire.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.peer.close()
+        (number,) = wire.fill(1, 10)
+        assert not wire.transport.flush()
+        wire.session.withdraw(number)
+
+        assert await wire.until_closed() is CloseReason.PEER_CLOSED
+        assert [type(event) for event in wire.events[1:]] == [Responded] * 3 + [Closed]
+
+
+async def test_a_deadline_waits_for_no_more_than_a_megabyte(monkeypatch):
+    """A peer that sends without end holds up nothing."""
+    monkeypatch.setattr("gateway.transport.READS_AT_ONCE", 1)
+    async with Wire(response_timeout_s=0.1) as wire:
+        await wire.bind()
+        wire.fill(1, 10)
+        wire.transport.flush()
+        wire.peer.sendall(deliver(7) * 1_000)
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still
+
+        await wire.until(lambda: sum(isinstance(event, Delivered) for event in wire.events) == 1_000)
+
+        told = next(n for n, event in enumerate(wire.events) if isinstance(event, Unanswered))
+        assert 0 < told < 1_000
 
 
 async def test_an_earlier_deadline_moves_the_timer():
