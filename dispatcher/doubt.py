@@ -4,7 +4,7 @@
 answer can come any more. What ends it, whichever is first:
 
     answer    a late submit_sm_resp on a session that lives (``late_answers``, called by settle.py); while it waits to
-              be written, its job is left alone
+              be written, its job is left alone. Or one that an earlier owner, fenced off, had put into `sent` before
     receipt   one that names no known id but the job's two addresses, with nothing to choose (``receipts``)
     resent    the category's rule is `resend`: after doubt_resend_s, or at once when the session is over; twice at most,
               by the next link of the route. What is accepted then is marked POSSIBLE_DUPLICATE
@@ -13,7 +13,7 @@ answer can come any more. What ends it, whichever is first:
 
 A resend sends the parts not accepted, with the same reference (the job id). A late answer to a part that waits to be
 sent again takes it out of that. A resend whose own time runs out is in doubt again, and ends as unknown.
-The rules stand in SQL, in migrations/0006_doubt.sql.
+The rules stand in SQL, in migrations/0006_doubt.sql and 0011_end_of_doubt.sql.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Doubt:
 
     async def send_again(self, connection: Connection) -> None:
         """Send again what the category's rule says and whose time has come."""
+        await self._accept_fenced(connection)
         again = await connection.fetch(
             "resend", texts(self._epochs), self._settings.doubt_resend_s, array(self._answered_late())
         )
@@ -65,12 +66,20 @@ class Doubt:
 
     async def give_up(self, connection: Connection) -> None:
         """End as unknown what nothing resolved in time."""
+        await self._accept_fenced(connection)
         for row in await connection.fetch(
             "give_up_doubt", texts(self._epochs), self._settings.unknown_after_s, array(self._answered_late())
         ):
             self._metrics.count_doubt_ended(row["link"], "expired" if row["expired"] else "unknown")
             if row["told"]:
                 self._metrics.count_job(row["category"], "unknown")
+
+    async def _accept_fenced(self, connection: Connection) -> None:
+        for row in await connection.fetch("accept_fenced", texts(self._epochs), self._settings.unknown_after_s):
+            if row["outcome"] != "doubtful":
+                self._metrics.count_doubt_ended(row["link"], "answer")
+            if row["outcome"] == "submitted":
+                self._metrics.count_job(row["category"], "submitted")
 
     async def measure(self, connection: Connection) -> None:
         """Show the segments in doubt of our links; another link's are for its owner to show."""

@@ -17,8 +17,9 @@ between the last octet of the old owner and the first of the new one.
 A take-over finds the journals of dead epochs. Jobs that they name and that are still in ``ready`` may have been
 written. After a restart in place the local record says which segments were, and which were answered; answered ones
 are settled from it, unwritten ones go out, the others are uncertain. Without it all of them are uncertain. Their
-sessions are over. After a failover of the database journals may be missing too: then `failover.py` writes them again
-from the record.
+sessions are over. The journals stand until one take-over has accounted for all of them: it is their writer, not the
+last owner, whose record counts (``accounted_by``). A take-over that broke off leaves another one's journals behind.
+After a failover of the database journals may be missing too: then `failover.py` writes them again from the record.
 """
 
 from __future__ import annotations
@@ -214,7 +215,8 @@ class Owner:
             ):
                 return None
             replay = self._replay()
-            recorded = row["owner"] == self.name and replay.intact
+            # both: nobody else has owned it since, so that what we settled under the fence is settled
+            recorded = row["owner"] == row["accounted_by"] == self.name and replay.intact
             owned = await connection.fetchrow("own_link", link, self.name)
             assert owned is not None
             epoch = owned["epoch"]
@@ -224,6 +226,8 @@ class Owner:
                     log.warning("claims_restored", link=link, jobs=restored)
             named = await connection.fetch("journalled", link, epoch)
         self.epochs[link] = epoch
+        if named:
+            log.info("link_accounting", link=link, epoch=epoch, recorded=recorded, journalled=len(named))
         try:
             doubtful = await self._account(
                 link,

@@ -25,6 +25,11 @@ with gone as (
 )
 select (g.row).link, (g.row).category, tocsin.send_again(g.row, 'RESEND') as by_link from gone g;
 
+-- name: accept_fenced
+-- Parts in doubt whose accepted answers stand in sent. $1 links, $2 as in give_up_doubt. Returns one row a job.
+-- Rules, locks and indexes: tocsin.accept_fenced.
+select link, category, outcome from tocsin.accept_fenced($1::text::text[], $2::float8);
+
 -- name: give_up_doubt
 -- Doubt that nothing resolved: its parts end as unknown. $1 links, $2 seconds past the end of the job's time,
 -- $3 jobs to leave alone. The job is unknown, and told, unless another part of it still awaits its receipt: whoever brings that part home tells it.

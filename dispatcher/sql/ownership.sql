@@ -4,7 +4,7 @@ select name, coalesce(owner, '') as owner, epoch, beat from tocsin.link where en
 
 -- name: lock_link
 -- Begins a take-over: nobody claims or settles on this link until this transaction ends. $1 name.
-select coalesce(owner, '') as owner, epoch, beat from tocsin.link where name = $1 for update;
+select coalesce(owner, '') as owner, coalesce(accounted_by, '') as accounted_by, epoch, beat from tocsin.link where name = $1 for update;
 
 -- name: own_link
 -- $1 name, $2 owner. The new epoch fences every earlier owner. Returns it.
@@ -18,8 +18,12 @@ from (select distinct c.lane, i.id from tocsin.claim c, unnest(c.ids) i (id) whe
 cross join lateral (select r.* from tocsin.ready r where r.link = $1 and r.lane = j.lane and r.id = j.id limit 1) r;
 
 -- name: forget_journal
--- $1 link, whose journals from before epoch $2 are all accounted for.
-delete from tocsin.claim where link = $1 and epoch < $2;
+-- $1 link, whose journals from before epoch $2 are all accounted for, unless another one has taken it since: it reads them now.
+-- Locks: the link's row, its journals.
+with accounted as (
+    update tocsin.link set accounted_by = owner where name = $1 and epoch = $2 returning name
+)
+delete from tocsin.claim c using accounted a where c.link = a.name and c.epoch < $2;
 
 -- name: instances
 -- Instances that beat, and what they would carry. The table has a row for each. Locks: none.
@@ -47,7 +51,7 @@ returning l.name;
 with unwritten as (
     delete from tocsin.claim c using tocsin.link l where c.link = $1 and c.epoch = $2 and l.name = c.link and l.epoch = $2 and l.owner = $3
 )
-update tocsin.link set owner = null, epoch = epoch + 1, state = 'unbound', state_since = now() where name = $1 and epoch = $2 and owner = $3;
+update tocsin.link set owner = null, accounted_by = null, epoch = epoch + 1, state = 'unbound', state_since = now() where name = $1 and epoch = $2 and owner = $3;
 
 -- name: leave
 -- $1 owner: an instance ends in order and counts no longer. Locks: its row. Index: the primary key.

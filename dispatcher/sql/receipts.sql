@@ -23,19 +23,22 @@ with rise as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
 ), raised as materialized (
     select job_id, part, rank, error from rise where parts > 1
+), awaited as (                                          -- elsewhere a part that no receipt named has no say
+    select name as link, 10 as awaited from tocsin.link where receipts = 'all'
 ), part as (                                             -- this snapshot shows `sent` as it was before the rise
     select s.job_id, s.part, max(s.parts) as parts, max(s.app) as app, max(s.client_ref) as client_ref, max(s.category) as category,
-           max(coalesce(r.error, s.receipt_error)) as error, max(coalesce(s.receipt_state, 10)) as rank_before,
-           max(greatest(coalesce(s.receipt_state, 10), coalesce(r.rank, 10))) as rank
+           max(coalesce(r.error, s.receipt_error)) as error, max(coalesce(s.receipt_state, l.awaited)) as rank_before,
+           max(coalesce(greatest(s.receipt_state, r.rank), l.awaited)) as rank
     from (select distinct job_id from raised) j
     join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $9::float8)
      and s.submitted_at < now() + interval '1 minute'
     left join raised r on r.job_id = s.job_id and r.part = s.part
+    left join awaited l on l.link = s.link
     group by s.job_id, s.part
 ), job as (                                              -- the worst of its parts, once each has an end
     select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category, max(error) as error, min(rank) as rank
     from part group by job_id
-    having count(*) = max(parts) and min(rank) > 10 and min(rank) > min(rank_before)
+    having count(*) = max(parts) and min(rank) > 10 and min(rank) > coalesce(min(rank_before), 10)
 ), told as (
     select job_id, app, client_ref, category, error, rank from rise where parts = 1
     union all

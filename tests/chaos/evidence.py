@@ -108,12 +108,13 @@ class Halt(NamedTuple):
 
 
 class TakeOver(NamedTuple):
-    """A daemon took a link, and so many jobs stood in the journals of its earlier owner."""
+    """A daemon began or finished to take a link; so many jobs stood in the journals of earlier owners."""
 
     at: float
     daemon: str
     link: str
     journalled: int
+    is_complete: bool
 
 
 class Receipt(NamedTuple):
@@ -175,10 +176,11 @@ def read_files(folder: Path, evidence: Evidence) -> None:
         with path.open(encoding="utf-8") as file:
             evidence.outcries += [f"{path.parent.name}: {line.strip()}" for line in file if not line.startswith("{")]
         for line in _lines(path):
-            if line["event"] == "link_taken":
+            if line["event"] in ("link_accounting", "link_taken"):
                 at = datetime.fromisoformat(line["at"]).timestamp() - ahead
                 daemon = path.parent.name.removeprefix("daemon-")
-                evidence.take_overs.append(TakeOver(at, daemon, line["link"], line["journalled"]))
+                complete = line["event"] == "link_taken"
+                evidence.take_overs.append(TakeOver(at, daemon, line["link"], line["journalled"], complete))
     _read_wire(folder / "wire.log", evidence)
     for path in sorted(folder.glob("smsc-*.log")):
         _read_smsc(path, evidence)

@@ -25,7 +25,6 @@ SLICE = 64  # segments recorded before one write to the socket: those of the las
 JITTER_S = 0.25  # two segments written a second apart may be read so much closer to each other
 OVERLAP_S = 0.3  # the end of a connection is seen here so much later than the daemon made it
 WOKEN_S = 2.0  # a daemon that was stopped ends its sessions so soon after it goes on
-TAKEN_S = 3.0  # from the doubt that a take-over tells to its end: the database may be slow
 CAUSE_S = 10.0  # doubt that an earlier cause made may be told so much later: the database was away
 LAG_S = 0.4  # the proxy reads a write so late, where others load the machine; the daemon's time-out began at the write
 SKEW_S = 0.05  # between the database's clock and the monotonic one
@@ -80,9 +79,15 @@ class Case:
                 at = halt.until  # it lies in the socket until the daemon goes on
         return at + GRACE_S if at + GRACE_S < self.evidence.lives[write.connection].ended else None
 
-    def others_bound(self, write: Write, until: float) -> bool:
-        """Whether another daemon held the link at some instant between: it cannot know our answers."""
+    def others_took(self, write: Write, until: float) -> bool:
+        """Whether another daemon held the link, or began to take it, at some instant between: it cannot know our answers."""
         return any(
+            taken.link == write.connection.link
+            and taken.daemon != write.connection.daemon
+            and write.at < taken.at + SKEW_S
+            and taken.at < until + SKEW_S
+            for taken in self.evidence.take_overs
+        ) or any(
             connection.link == write.connection.link
             and connection.daemon != write.connection.daemon
             and life.bound is not None
@@ -151,7 +156,7 @@ def _rewritten(case: Case) -> Iterator[str]:
             if read_at is None:
                 continue
             for later in writes[n + 1 :]:
-                if later.at > read_at and not case.others_bound(write, later.at):
+                if later.at > read_at and not case.others_took(write, later.at):
                     yield f"{piece} was accepted at {write.at:.3f}, read by {read_at:.3f}, written again at {later.at:.3f}"
 
 
@@ -206,7 +211,7 @@ def _doubt(case: Case) -> Iterator[str]:
     causes = sorted(
         [(halt.at, SLICE) for halt in evidence.halts if halt.how == "kill"]
         + [(life.ended, SLICE) for life in evidence.lives.values() if life.bound is not None]
-        + [(taken.at - TAKEN_S, taken.journalled) for taken in _from_another(evidence)]
+        + [(taken.at - SKEW_S, taken.journalled) for taken in _from_another(evidence)]
     )
     instants = [at for at, _ in causes]
     latest = Counter(bisect.bisect_right(instants, at + SKEW_S) for at, _ in unseen)
@@ -233,12 +238,18 @@ def _excuses(case: Case, write: Write, at: float) -> bool:
 
 
 def _from_another(evidence: Evidence) -> Iterator[TakeOver]:
-    """Take-overs from another daemon: whoever takes a link again after itself has its local record."""
-    last: dict[str, str] = {}
+    """Take-overs of what another daemon left: whoever takes a link again after itself has its local record.
+
+    Unless another one began to take it in between and broke off.
+    """
+    known: dict[str, set[str]] = defaultdict(set)  # link -> who took it last, and who began to since
     for taken in sorted(evidence.take_overs):
-        if last.get(taken.link, taken.daemon) != taken.daemon:
+        if taken.is_complete:
+            known[taken.link] = {taken.daemon}
+            continue
+        if known[taken.link] - {taken.daemon}:
             yield taken
-        last[taken.link] = taken.daemon
+        known[taken.link].add(taken.daemon)
 
 
 # ---------------------------------------------------------------- rule 5: texts, cancels, states, limits
@@ -373,7 +384,7 @@ def _stored(case: Case) -> Iterator[str]:
     for write in case.evidence.writes:
         if write.status or write.message_id in case.evidence.stored or case.read_at(write) is None:
             continue
-        if not case.others_bound(write, float("inf")):
+        if not case.others_took(write, float("inf")):
             yield f"{write.piece}: {write.message_id}, written at {write.at:.3f}, is not in tocsin.sent"
 
 

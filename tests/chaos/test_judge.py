@@ -155,8 +155,8 @@ def test_another_daemon_that_took_the_link_cannot_know_our_answers():
     evidence = sound()
     evidence.lives[FIRST] = replace(evidence.lives[FIRST], ended=5.5)
     evidence.lives[OTHER] = Life(opened=6.0, bound=6.1)
-    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0), TakeOver(6.05, "1", "carrier-0", 1)]
-    evidence.events.append(Event(RESENT, "job.uncertain", 6.0))
+    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0, is_complete=True), *taken_over(6.05, "1", 1)]
+    evidence.events.append(Event(RESENT, "job.uncertain", 6.06))
     write_again(evidence, RESENT, 7.1, connection=OTHER)
     assert judge(evidence) == []
 
@@ -248,17 +248,36 @@ def test_marking_everything_uncertain_at_a_kill_is_found():
 def test_more_doubt_than_a_take_over_found_journalled_is_found():
     """Rule 4: the loss of a host makes doubt of what the journal names, and of no more."""
     evidence = sound()
-    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0), TakeOver(6.1, "1", "carrier-0", 2)]
-    evidence.events += [Event(job, "job.uncertain", 6.0) for job in (HELD, LONG)]
+    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0, is_complete=True), *taken_over(6.1, "1", 2)]
+    evidence.events += [Event(job, "job.uncertain", 6.11) for job in (HELD, LONG)]
     assert judge(evidence) == []
-    evidence.events.append(Event(RESENT, "job.uncertain", 6.0))
+    evidence.events.append(Event(RESENT, "job.uncertain", 6.11))
+    assert rules(evidence) == {"doubt"}
+
+
+def taken_over(at: float, daemon: str, journalled: int) -> list[TakeOver]:
+    """The beginning and the end of one take-over of carrier-0."""
+    return [TakeOver(at + ends * 0.01, daemon, "carrier-0", journalled, is_complete=ends) for ends in (False, True)]
+
+
+def test_a_take_over_that_broke_off_makes_doubt_of_what_was_journalled_too():
+    """Rule 4: for itself, and for the owner before it, whose record does not know what the other one ended."""
+    evidence = sound()
+    evidence.take_overs += [
+        TakeOver(0.05, "0", "carrier-0", 0, is_complete=True),
+        TakeOver(5.9, "1", "carrier-0", 1, is_complete=False),
+        *taken_over(6.0, "0", 1),
+    ]
+    evidence.events += [Event(job, "job.uncertain", 6.01) for job in (HELD, LONG)]
+    assert judge(evidence) == []
+    evidence.events.append(Event(RESENT, "job.uncertain", 6.01))
     assert rules(evidence) == {"doubt"}
 
 
 def test_a_daemon_that_takes_its_own_link_again_has_its_record():
     """Rule 4: on the same host the journal is no excuse."""
     evidence = sound()
-    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0), TakeOver(6.1, "0", "carrier-0", 2)]
+    evidence.take_overs += [TakeOver(0.05, "0", "carrier-0", 0, is_complete=True), *taken_over(6.1, "0", 2)]
     evidence.events.append(Event(HELD, "job.uncertain", 6.0))
     assert rules(evidence) == {"doubt"}
 

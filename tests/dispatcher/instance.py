@@ -104,6 +104,7 @@ class Instance:
         row = await self.claiming.fetchrow("own_link", link, self.name)
         assert row is not None
         self.epochs[link] = int(row["epoch"])
+        await self.claiming.fetch("forget_journal", link, self.epochs[link])  # that is all it has to account for
         return self.epochs[link]
 
     async def claim(self, lanes: Iterable[int] = range(6), room: int = 100, link: str = LINK) -> list[Job]:

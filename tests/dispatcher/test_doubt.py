@@ -142,6 +142,41 @@ async def test_a_job_is_told_as_unknown_once_no_part_of_it_is_awaited(tmp_path, 
         assert one.counter("tocsin_jobs_total", category="transactional", state="unknown") == 2
 
 
+@pytest.mark.parametrize("receipt", [None, 40])
+async def test_an_answer_that_the_fence_kept_out_ends_the_doubt_of_the_next_owner(tmp_path, queue_url, receipt):
+    """It stood in `sent` before the job came into doubt: the part is neither sent again nor given up, and told once."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        whole = await doubtful(one)
+        half = await doubtful(one, body="x" * 200, parts=(1, 2))
+        await age(one, "uncertain", "written_at", "10 seconds")
+        for number in (whole, half):
+            await one.app.connection.execute(
+                "insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category,"
+                " lane, enqueued_at, app, reason, message_id, receipt_state, receipt_at) select now(), id, 1, parts, 1, link,"
+                " recipient, sender, category, lane, enqueued_at, app, 'FENCED', 'f' || id, $2, now() from tocsin.uncertain"
+                " where id = $1",
+                number,
+                receipt,
+            )
+
+        await chores.run()
+
+        assert [await one.app.state(number) for number in (whole, half)] == [
+            "delivered" if receipt else "submitted",
+            "uncertain",
+        ]
+        assert await one.app.value("select doubt::text from tocsin.uncertain") == "01"
+        assert await one.app.events(whole) == ["job.uncertain"] + ([] if receipt else ["job.submitted"])
+        assert await ended(one) == {"answer": 1.0}
+
+        await age(one, "uncertain", "since", "3 days")
+        await age(one, "uncertain", "expires_at", "3 days 1 minute")
+        await chores.run()
+        assert len(await one.app.sent(whole)) == 1
+        assert "job.unknown" not in await one.app.events(whole)
+
+
 async def test_once_the_session_is_over_a_resend_is_due_at_once(tmp_path, queue_url):
     """No answer can come any more. One that timed out on a session that lives waits for its interval."""
     async with instance(tmp_path, queue_url) as one:

@@ -65,7 +65,7 @@ async def begin_again(one: Instance, history: History) -> Aftermath:
     replay = history.replay()
     owner = owner_of(one, replay=replay)
     owner.aftermath = Aftermath(replay)
-    await one.app.connection.execute("update tocsin.link set owner = $1", one.name)
+    await one.app.connection.execute("update tocsin.link set owner = $1, accounted_by = $1", one.name)
     taken = await take(one, owner)
     assert taken is not None
     await owner.aftermath.finish(one.claiming)

@@ -483,6 +483,54 @@ async def test_a_take_over_that_broke_off_is_repeated_with_its_journals_still_th
         assert await new.claim() == []
 
 
+async def test_a_take_over_that_broke_off_leaves_journals_that_its_own_record_cannot_explain(tmp_path, queue_url):
+    """Its record is whole and names nothing of them: an owner that reads it as `never written` sends them twice."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a") as dead,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
+    ):
+        number = await dead.app.enqueue()
+        await dead.claim()
+        new.record.recovered(new.clock())
+        record = Record.open(tmp_path / "2_b" / "record")
+        assert record.replay.intact
+        owner = owner_of(new, replay=record.replay)
+        await new.app.connection.execute("update tocsin.link set owner = null")
+        taking = asyncio.create_task(owner.take(new.claiming, LINK, new.settler))
+        while not new.settler.pending:
+            await asyncio.sleep(0.005)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        assert owner.epochs == {}
+        assert await new.app.value("select owner from tocsin.link where name = $1", LINK) == new.name
+
+        taken = await take(new, owner)
+
+        assert taken is not None
+        assert not taken.recorded
+        assert await new.app.state(number) == "uncertain"
+        assert await new.claim() == []
+        record.close()
+
+
+async def test_an_owner_that_was_overtaken_while_it_accounted_forgets_no_journal(tmp_path, queue_url):
+    """The next one is reading it, and may break off as well."""
+    async with (
+        instance(tmp_path, queue_url, name="1:a") as dead,
+        instance(tmp_path, queue_url, name="2:b", owns=False) as new,
+    ):
+        await dead.app.enqueue()
+        await dead.claim()
+        await new.app.connection.execute("update tocsin.link set owner = null, epoch = epoch + 2")
+        epoch = await new.app.value("select epoch from tocsin.link where name = $1", LINK)
+
+        await new.claiming.fetch("forget_journal", LINK, epoch - 1)
+        assert await new.app.value("select count(*) from tocsin.claim") == 1
+
+        await new.claiming.fetch("forget_journal", LINK, epoch)
+        assert await new.app.value("select count(*) from tocsin.claim") == 0
+
+
 async def _settle_soon(one: Instance) -> None:
     while not one.settler.pending:
         await asyncio.sleep(0.005)

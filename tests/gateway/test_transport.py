@@ -359,7 +359,7 @@ async def test_a_deadline_waits_for_no_more_than_a_megabyte(monkeypatch):
         wire.fill(1, 10)
         wire.transport.flush()
         wire.peer.sendall(deliver(7) * 1_000)
-        time.sleep(0.3)  # noqa: ASYNC251 - the loop stands still
+        time.sleep(0.3)
 
         await wire.until(lambda: sum(isinstance(event, Delivered) for event in wire.events) == 1_000)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from dispatcher.store import array, texts
 from tests.events import visible
 from tests.store.seed import app_session, count, enqueue, named, put, put_closed, put_sent, seeded
@@ -104,6 +106,43 @@ async def test_a_job_of_several_parts_is_final_when_each_part_is(shared_url):
         )
         row = (await both(root, 1))[1]
         assert (row["state"], row["reason"], row["final_at"] is None) == ("undelivered", "012", False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "state"),
+    [
+        ("none", 20, "unknown"),
+        ("failures", 20, "unknown"),
+        ("failures", 30, "undelivered"),
+        ("all", 20, "submitted"),
+        ("all", 30, "submitted"),
+    ],
+)
+async def test_a_part_of_which_no_receipt_is_awaited_keeps_no_job_from_its_end(shared_url, asked, known, state):
+    """Its acceptance was the last that is ever heard of it; without any other end it is what the job is."""
+    async with seeded(shared_url) as root:
+        await root.execute("update tocsin.link set receipts = $1 where name = 'a'", asked)
+        await put_sent(root, 1, part=1, parts=2)
+        await put_sent(root, 1, part=2, parts=2)
+        assert (await both(root, 1))[1]["state"] == "submitted"
+        await root.execute("update tocsin.sent set receipt_state = $1, receipt_at = now() where part = 2", known)
+        assert (await both(root, 1))[1]["state"] == state
+
+
+async def test_a_part_that_failed_ends_the_job_where_only_failures_are_told(shared_url):
+    """The app hears of it, once."""
+    async with seeded(shared_url) as root:
+        await root.execute("update tocsin.link set receipts = 'failures' where name = 'a'")
+        for part in (1, 2):
+            await put_sent(root, 1, part=part, parts=2)
+        for part in (2, 2, 1):
+            one, none = texts(["a"]), texts([""])
+            ids = texts([f"m1.{part}"])
+            await named(root, "apply_receipts", array([0]), one, ids, array([30]), none, none, none, 86400.0, 86400.0)
+        await visible(root)
+        events = await root.fetch("select type, subject from tocsin.event order by seq")
+        assert [tuple(row) for row in events] == [("job.undelivered", "1")]
+        assert (await both(root, 1))[1]["state"] == "undelivered"
 
 
 async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(shared_url):
