@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -52,10 +53,12 @@ async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 1
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens on; below those that the kernel gives to outgoing connections, which would take it."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as found:
+            port = secrets.randbelow(12_000) + 20_000
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def write_file(
