@@ -224,6 +224,8 @@ class Owner:
                 restored = await aftermath.restore(connection, link, epoch - 1)
                 if restored:
                     log.warning("claims_restored", link=link, jobs=restored)
+            elif recorded:
+                await end_doubt(connection, link, replay)  # before the chores of a link that is ours send it again
             named = await connection.fetch("journalled", link, epoch)
         self.epochs[link] = epoch
         if named:
@@ -237,8 +239,6 @@ class Owner:
                 recorded=recorded,
                 settled=aftermath is not None,
             )
-            if recorded and aftermath is None:
-                await end_doubt(connection, link, replay)
             await connection.fetch("forget_journal", link, epoch)
         except BaseException:
             self.epochs.pop(link, None)  # taken again at the next try: its journals still stand

@@ -10,6 +10,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.ownership import GRACE_S, Fence, Owner
 from dispatcher.record import Record
 from gateway import Verdict
+from tests.dispatcher.chores import Chores, age, doubtful
 from tests.dispatcher.instance import Clock, Instance, instance
 from tests.journey.running import LINK, until
 
@@ -510,6 +511,43 @@ async def test_a_take_over_that_broke_off_leaves_journals_that_its_own_record_ca
         assert not taken.recorded
         assert await new.app.state(number) == "uncertain"
         assert await new.claim() == []
+        record.close()
+
+
+async def test_what_the_record_knows_ends_doubt_before_the_link_s_chores_send_it_again(tmp_path, queue_url):
+    """The answer came late, the database was away, and the daemon was killed: its next start has a resend that is due."""
+    async with instance(tmp_path, queue_url) as one:
+        number = await doubtful(one, category="emergency")
+        waiting = await one.app.enqueue()
+        await one.claim()
+        (enqueued_us,) = (
+            await one.app.fetch("select (extract(epoch from enqueued_at) * 1000000)::bigint from tocsin.uncertain")
+        )[0]
+        one.record.recovered(one.clock())
+        one.record.answered(LINK, one.clock(), [(number, enqueued_us, 1, 0x00, "m1")])
+        (other_us,) = (
+            await one.app.fetch(
+                "select (extract(epoch from enqueued_at) * 1000000)::bigint from tocsin.ready where id = $1", waiting
+            )
+        )[0]
+        one.record.written(LINK, one.clock(), [(waiting, other_us, 1)])
+        await age(one, "uncertain", "since", "1 hour")
+        record = Record.open(tmp_path / "1_a" / "record")
+        assert record.replay.intact
+        one.claimer.forget(LINK)
+        owner = owner_of(one, replay=record.replay)
+        chores = Chores(one)
+        taking = asyncio.create_task(owner.take(one.claiming, LINK, one.settler))
+        while not one.settler.pending:
+            await asyncio.sleep(0.005)
+        assert LINK in one.epochs
+
+        await chores.run()
+
+        await one.flush()
+        assert await taking is not None
+        assert "job.resent" not in await one.app.events(number)
+        assert await one.app.state(number) == "submitted"
         record.close()
 
 
