@@ -74,6 +74,6 @@ async def test_partitions_have_their_parents_indexes_and_room_for_an_update_in_p
             " left join pg_index x on x.indrelid = c.oid where p.relnamespace = 'tocsin'::regnamespace group by p.oid, p.relname"
         )
         of = {row["parent"]: (row["indexes"] / 16, row["options"]) for row in rows}
-        assert of["sent"] == (2, "{fillfactor=85}")
+        assert of["sent"] == (2, "{fillfactor=45}")
         assert of["receipt_wait"] == (2, "{fillfactor=85}")
         assert of["closed"] == (1, None)
