@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,9 @@ class Unseen:
     async def fetch(self, name: str, *arguments: object) -> None:
         await self._connection.fetch(name, *arguments)
         raise StoreUnavailable("the answer was lost")
+
+    async def fetchrow(self, name: str, *arguments: object):
+        return await self._connection.fetchrow(name, *arguments)
 
 
 async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tmp_path, queue_url):
@@ -168,6 +172,38 @@ async def test_a_flush_that_failed_is_repeated(tmp_path, queue_url):
         assert [row["message_id"] for row in await one.app.sent(job.id)] == ["m1", "m2"]
         assert await one.app.state(other.id) == "submitted"
         assert await one.app.value("select count(*) from tocsin.claim") == 0
+
+
+async def test_a_flush_that_still_waits_in_the_server_is_ended_before_it_is_repeated(tmp_path, queue_url):
+    """Its client is gone and it does not know: once its lock is free it would write a part's row for a second time."""
+    async with instance(tmp_path, queue_url) as one:
+        broken, holder = await connect(queue_url, PROBING), await connect(queue_url, PROBING)
+        one.accepted(await claimed(one), ["m0"])
+        await one.settler.flush(broken)
+        job = await claimed(one, TWO_PARTS)
+        one.answered(job, [(1, ACCEPTED, 0, "m1")])
+        async with holder.transaction():
+            await holder.execute("lock table tocsin.link in access exclusive mode")
+            row = await broken.fetchrow("backend")
+            assert row is not None
+            waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and pid"
+            flushing = asyncio.create_task(one.settler.flush(broken))
+            while not await one.app.value(f"{waits} = $1", row["pid"]):
+                await asyncio.sleep(0.005)
+            broken.raw.terminate()
+            with pytest.raises(StoreUnavailable):
+                await flushing
+            assert await one.app.value(f"{waits} = $1", row["pid"]) == 1
+            again = asyncio.create_task(one.flush())
+            while not await one.app.value(f"{waits} <> $1", row["pid"]):
+                await asyncio.sleep(0.005)
+        await again
+        one.answered(job, [(2, ACCEPTED, 0, "m2")])
+        await one.flush()
+
+        assert [(row["part"], row["message_id"]) for row in await one.app.sent(job.id)] == [(1, "m1"), (2, "m2")]
+        await broken.close()
+        await holder.close()
 
 
 @pytest.mark.parametrize("then", ["nothing", "the rest"])
