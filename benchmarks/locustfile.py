@@ -287,6 +287,10 @@ def check(environment: Any, **_: Any) -> None:
         raise SystemExit("psycopg was imported before gevent had patched select: its calls would stop every user")
     if not database_of(environment):
         raise SystemExit("no database: give --database or TOCSIN_DATABASE_URL")
+    try:
+        psycopg.connect(database_of(environment)).close()
+    except psycopg.Error as error:
+        raise SystemExit(f"the database cannot be reached: {type(error).__name__}") from None
     environment.stop_timeout = max(environment.stop_timeout or 0.0, TASK_END_S)
 
 
