@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.metadata
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ import asyncpg
 
 from benchmarks.enqueuer import BACKLOG_CALL, recipient, texts
 from benchmarks.measure import calibrate, cpu_s, postgres_cpu_s
+from benchmarks.queue_peers import PgQueuer, Procrastinate, missing
 from benchmarks.queues import OneByOne, Ours, Queue, StatusColumn
 from benchmarks.stage import Failed, Server, postmaster_pid
 from dispatcher.errors import StoreUnavailable
@@ -38,7 +40,11 @@ QUEUES: Final[dict[str, type[Queue]]] = {
     "ours": Ours,
     "status": StatusColumn,
     "one-by-one": OneByOne,
+    "pgqueuer": PgQueuer,
+    "procrastinate": Procrastinate,
 }
+PEERS: Final = ("pgqueuer", "procrastinate")
+WORK_S: Final = 3_600.0  # a worker whose jobs fail would wait for ever
 WAL: Final = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 FIGURES: Final = ("jobs_per_s", "client_cpu_s_per_1000", "postgres_cpu_s_per_1000", "wal_bytes_per_job")
 
@@ -68,7 +74,11 @@ async def measured(queue: Queue, backlog: int, jobs: int, seed: int, control: as
     wal, client = await control.fetchval(WAL), cpu_s(os.getpid())
     server = postgres_cpu_s(postmaster) if postmaster else None
     begun = time.perf_counter()
-    worked = await queue.work(min(jobs, backlog))
+    try:
+        async with asyncio.timeout(WORK_S):
+            worked = await queue.work(min(jobs, backlog))
+    except TimeoutError:
+        raise Failed(f"{queue.name}: not done after {WORK_S:.0f} s") from None
     seconds = time.perf_counter() - begun
     client = cpu_s(os.getpid()) - client
     server = postgres_cpu_s(postmaster) - server if postmaster and server is not None else None
@@ -120,11 +130,11 @@ async def play(
 def line(result: dict[str, Any]) -> str:
     """One run for people to read."""
     postgres = result["postgres_cpu_s_per_1000"]
-    begin, end = result["calibration"]
+    speeds = " ".join(f"{speed:.1f}" for speed in result.get("calibration", ()))
     return (
         f"{result['queue']:<15}{result['backlog']:>10,}{result['worked']:>9,}{result['jobs_per_s']:>9,.0f}"
         f"{result['client_cpu_s_per_1000']:>9.3f}{'-' if postgres is None else f'{postgres:.3f}':>10}"
-        f"{result['wal_bytes_per_job']:>9,.0f}   {begin:.1f} {end:.1f}"
+        f"{result['wal_bytes_per_job']:>9,.0f}   {speeds}"
     )
 
 
@@ -137,7 +147,7 @@ def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"queue": queue, "backlog": backlog, "rounds": len(group)}
         | {
             name: None if group[0][name] is None else statistics.median(result[name] for result in group)
-            for name in FIGURES
+            for name in ("worked", *FIGURES)
         }
         for (queue, backlog), group in groups.items()
     ]
@@ -187,13 +197,18 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
     arguments = arguments_of(words)
+    absent = [told for name in arguments.queues if name in PEERS and (told := missing(name))]
+    arguments.queues = [name for name in arguments.queues if name not in PEERS or missing(name) is None]
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with the database",
     }
+    for told in absent:
+        print(told, file=sys.stderr)
+    versions = {name: importlib.metadata.version(name) for name in arguments.queues if name in PEERS}
     if not arguments.json:
-        print(", ".join(about.values()))
+        print(", ".join([*about.values(), *(f"{name} {version}" for name, version in versions.items())]))
         print("queue             backlog   worked   jobs/s   client  postgres      WAL   calibration")
         print("                                          CPU-s/1,000 CPU-s/1,000   B/job   M rounds/s", flush=True)
     try:
@@ -204,7 +219,12 @@ def main(words: list[str] | None = None) -> int:
         print(f"bench: {problem}", file=sys.stderr)
         return 3
     if arguments.json:
-        print(json.dumps(about | {"runs": results, "medians": medians(results)}, indent=1))
+        more = {"versions": versions, "missing": absent, "runs": results, "medians": medians(results)}
+        print(json.dumps(about | more, indent=1))
+    else:
+        print("\nmedians of the rounds:")
+        for middle in medians(results):
+            print(line(middle).rstrip())
     return 1 if any(result["problems"] for result in results) else 0
 
 

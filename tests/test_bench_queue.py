@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import bench_queue
+from benchmarks import bench_queue, queue_peers
 from benchmarks.queues import Account
 
 TINY = ("--backlog", "60", "--jobs", "40", "--rounds", "1", "--batch", "15", "--concurrency", "3", "--json")
@@ -23,6 +23,28 @@ class TestRuns:
         assert (code, result["problems"]) == (0, [])
         assert (result["backlog"], result["worked"]) == (60, 40)
         assert result["wal_bytes_per_job"] > 0
+
+    @pytest.mark.parametrize("name", bench_queue.PEERS)
+    def test_every_job_of_a_library_is_sent_once_or_still_waits(self, database_server, capsys, name):
+        """It finishes what it has taken when it is told to end, so somewhat more may be worked."""
+        if told := queue_peers.missing(name):
+            pytest.skip(told)
+        code = bench_queue.main(["--database", database_server.url, "--queues", name, *TINY])
+
+        (result,) = json.loads(capsys.readouterr().out)["runs"]
+        assert (code, result["problems"]) == (0, [])
+        assert 40 <= result["worked"] <= 60
+
+    def test_a_library_that_is_not_installed_is_named_and_left_out(self, database_server, capsys, monkeypatch):
+        """With the version that was tested; the others are played."""
+        monkeypatch.setitem(queue_peers.NEEDS, "pgqueuer", ("no_such_module",))
+        words = ["--database", database_server.url, "--queues", "status", "pgqueuer", *TINY]
+        code = bench_queue.main(words)
+
+        printed = capsys.readouterr()
+        assert code == 0
+        assert printed.err.splitlines() == ["pgqueuer: not installed (pip install pgqueuer==1.6.0)"]
+        assert [result["queue"] for result in json.loads(printed.out)["runs"]] == ["status column"]
 
     def test_a_queue_that_sends_a_job_twice_is_found_out(self, database_server, capsys, monkeypatch):
         """The account is of the tables, not of what the queue says of itself."""
