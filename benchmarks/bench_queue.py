@@ -132,7 +132,7 @@ def line(result: dict[str, Any]) -> str:
     postgres = result["postgres_cpu_s_per_1000"]
     speeds = " ".join(f"{speed:.1f}" for speed in result.get("calibration", ()))
     return (
-        f"{result['queue']:<15}{result['backlog']:>10,}{result['worked']:>9,}{result['jobs_per_s']:>9,.0f}"
+        f"{result['queue']:<15}{result['backlog']:>10,}{result['worked']:>9,.0f}{result['jobs_per_s']:>9,.0f}"
         f"{result['client_cpu_s_per_1000']:>9.3f}{'-' if postgres is None else f'{postgres:.3f}':>10}"
         f"{result['wal_bytes_per_job']:>9,.0f}   {speeds}"
     )
@@ -185,7 +185,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--queues", nargs="+", choices=tuple(QUEUES), default=list(QUEUES), help="default: all")
     add("--backlog", nargs="+", type=at_least_one, default=[1_000, 10_000], help="jobs waiting before the work begins")
-    add("--jobs", type=at_least_one, default=2_000, help="of the backlog to work, at most")
+    add("--jobs", type=at_least_one, default=1_500, help="of the backlog to work, at most")
     add("--rounds", type=at_least_one, default=2, help="of all queues in turns")
     add("--batch", type=at_least_one, default=100, help="jobs a claim, and a write-back")
     add("--concurrency", type=at_least_one, default=10, help="jobs at a time, where a queue takes them one by one")
