@@ -2,9 +2,9 @@
 
 One flush is in flight; the next starts when it has committed and anything waits, so batches grow with the load and
 no timer is needed. A flush that failed is put back and repeated, since a job is settled only by a commit that was
-seen. Its server process is ended before that: one that waits for a lock does not notice that its client is gone, and
-would commit after the repetition. What the fence keeps out, and late answers to jobs that are settled, go one by one: an accepted answer is never
-dropped.
+seen. Its process in the server is ended before that: one that waits for a lock does not notice that its client is
+gone, and would write the same after the repetition. What the fence keeps out, and late answers to jobs that are
+settled, go one by one: an accepted answer is never dropped.
 """
 
 from __future__ import annotations
