@@ -123,8 +123,10 @@ async def play(
         finally:
             await control.close()
     finally:
-        await server.drop(database)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            await server.drop(database)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def line(result: dict[str, Any]) -> str:

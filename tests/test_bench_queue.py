@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import bench_queue, queue_peers
 from benchmarks.queues import Account
+from tests.journey.running import free_port
 
 TINY = ("--backlog", "60", "--jobs", "40", "--rounds", "1", "--batch", "15", "--concurrency", "3", "--json")
 
@@ -65,6 +66,17 @@ class TestRuns:
 
 
 class TestParts:
+    def test_a_server_that_cannot_be_reached_is_one_line_and_leaves_nothing(self, tmp_path, capsys, monkeypatch):
+        """Exit 3, and the folder of the run is gone although the database could not be dropped."""
+        monkeypatch.setattr(bench_queue.tempfile, "tempdir", str(tmp_path))
+        code = bench_queue.main(
+            ["--database", f"postgresql://127.0.0.1:{free_port()}/x", "--queues", "status", "--json"]
+        )
+
+        assert code == 3
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == []
+
     @pytest.mark.parametrize(
         ("account", "told"),
         [
