@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,14 +30,22 @@ from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate, cpu_s, percentile, postgres_cpu_s, rss_mb, speed_now
 from benchmarks.plan import SHARE, Plan, arguments_of, plans
 from benchmarks.report import table
-from benchmarks.stage import CONFIGURATION, Child, Failed, Server, children, postmaster_pid
+from benchmarks.stage import (
+    CONFIGURATION,
+    TOLD_TO_END,
+    Child,
+    Failed,
+    Server,
+    bound,
+    children,
+    end_when_told,
+    postmaster_pid,
+)
 
 if TYPE_CHECKING:
     import argparse
 
 COUNTERS: Final = ("tocsin_jobs_total", "tocsin_submit_sm_total", "tocsin_receipts_total")
-TOLD_TO_END: Final = 130
-BIND_S: Final = 30.0
 PRELOAD_S: Final = 1_200.0
 STILL_S: Final = 0.5  # without a change, before the tables are asked whether the queue has drained
 COUNT_S: Final = 600.0  # for the account of some millions of rows
@@ -216,10 +223,7 @@ class Run:
         self.starts.append(time.monotonic())
         name = f"daemon-{len(self.starts)}"
         self.daemon = self._child(name, [*arguments, "run", "--config", str(self.file)], before=before)
-        while not self.ledger[cell.BOUND]:
-            if self.daemon.process.poll() is not None or time.monotonic() - self.starts[-1] > BIND_S:
-                raise Failed(f"the daemon did not bind: exit {self.daemon.process.poll()}; {self.daemon.last_words()}")
-            await asyncio.sleep(0.005)
+        await bound(self.daemon, self.ledger)
         self.bound_s = time.monotonic() - self.starts[-1]
 
     def _start_clients(self) -> Child | None:
@@ -437,11 +441,10 @@ async def play(plan: Plan, server: Server, database: str, *, keep_logs: bool) ->
     """Play one run on a database of its own, and leave nothing behind."""
     folder = Path(tempfile.mkdtemp(prefix="tocsin-run-"))
     try:
-        with children() as held:
-            url = await server.create(database)
-            return await Run(plan, url, folder, held).play()
+        async with server.database(database) as url:
+            with children() as held:
+                return await Run(plan, url, folder, held).play()
     finally:
-        await server.drop(database)
         if keep_logs:
             print(f"logs: {folder}", file=sys.stderr)
         else:
@@ -450,10 +453,7 @@ async def play(plan: Plan, server: Server, database: str, *, keep_logs: bool) ->
 
 async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Play the runs. Ctrl-C and SIGTERM end the children in order, and remove what was made."""
-    task = asyncio.current_task()
-    assert task is not None
-    for told in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+    end_when_told()
     results: list[dict[str, Any]] = []
     with Server(arguments.database) as server:
         for number, planned in enumerate(plans(arguments)):

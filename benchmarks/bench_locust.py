@@ -13,8 +13,6 @@ import asyncio
 import importlib.util
 import json
 import os
-import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -24,25 +22,21 @@ from typing import Any, Final
 import asyncpg
 
 from benchmarks import ledger as cell
-from benchmarks.bench_journey import BIND_S, OPEN, SENT, STATES, STILL_S, TOLD_TO_END
+from benchmarks.bench_journey import OPEN, SENT, STATES, STILL_S
 from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate
 from benchmarks.plan import UNLIMITED
-from benchmarks.stage import CONFIGURATION, Child, Failed, Server, children
+from benchmarks.stage import CONFIGURATION, TOLD_TO_END, Child, Failed, Server, bound, children, end_when_told
 
 START_S: Final = 30.0  # for locust to import, and to let its users end their calls
 
 
 async def play(arguments: argparse.Namespace, server: Server, database: str) -> dict[str, Any]:
     """Play the run on a database of its own, and leave nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-locust-"))
-    try:
-        url = await server.create(database)
-        with children() as held:
-            return await _play(arguments, url, folder, held)
-    finally:
-        await server.drop(database)
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="tocsin-locust-", ignore_cleanup_errors=True) as folder:
+        async with server.database(database) as url:
+            with children() as held:
+                return await _play(arguments, url, Path(folder), held)
 
 
 async def _play(arguments: argparse.Namespace, url: str, folder: Path, held: list[Child]) -> dict[str, Any]:
@@ -82,11 +76,7 @@ async def _start_daemon(held: list[Child], url: str, folder: Path, port: int, le
     if await apply.ended():
         raise Failed(f"the configuration was not applied: {apply.last_words()}")
     daemon = _start(held, "daemon", ["-m", "benchmarks.daemon", "run", "--config", str(file)], folder)
-    until = time.monotonic() + BIND_S
-    while not ledger[cell.BOUND]:
-        if daemon.process.poll() is not None or time.monotonic() > until:
-            raise Failed(f"the daemon did not bind: exit {daemon.process.poll()}; {daemon.last_words()}")
-        await asyncio.sleep(0.02)
+    await bound(daemon, ledger)
     return daemon
 
 
@@ -169,10 +159,7 @@ def table(result: dict[str, Any]) -> str:
 
 async def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """Play the run. Ctrl-C and SIGTERM end the children, and remove what was made."""
-    task = asyncio.current_task()
-    assert task is not None
-    for told in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+    end_when_told()
     with Server(arguments.database) as server:
         return await play(arguments, server, f"tocsin_bench_{os.getpid()}_locust")
 

@@ -13,8 +13,6 @@ import json
 import os
 import platform
 import random
-import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -29,13 +27,12 @@ from benchmarks.enqueuer import BACKLOG_CALL, recipient, texts
 from benchmarks.measure import calibrate, cpu_s, postgres_cpu_s
 from benchmarks.queue_peers import PgQueuer, Procrastinate, missing
 from benchmarks.queues import OneByOne, Ours, Queue, StatusColumn
-from benchmarks.stage import Failed, Server, postmaster_pid
+from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told, postmaster_pid
 from dispatcher.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOLD_TO_END: Final = 130
 QUEUES: Final[dict[str, type[Queue]]] = {
     "ours": Ours,
     "status": StatusColumn,
@@ -108,25 +105,18 @@ async def play(
     kind: type[Queue], backlog: int, seed: int, server: Server, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     """Play one queue on a database of its own, and leave nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-queue-"))
-    database = f"tocsin_bench_{os.getpid()}_queue"
-    try:
-        url = await server.create(database)
-        control = await asyncpg.connect(url)
-        queue = kind(url, folder, batch=arguments.batch, concurrency=arguments.concurrency)
-        try:
-            await queue.open()
+    with tempfile.TemporaryDirectory(prefix="tocsin-queue-", ignore_cleanup_errors=True) as folder:
+        async with server.database(f"tocsin_bench_{os.getpid()}_queue") as url:
+            control = await asyncpg.connect(url)
+            queue = kind(url, Path(folder), batch=arguments.batch, concurrency=arguments.concurrency)
             try:
-                return await measured(queue, backlog, arguments.jobs, seed, control)
+                await queue.open()
+                try:
+                    return await measured(queue, backlog, arguments.jobs, seed, control)
+                finally:
+                    await queue.close()
             finally:
-                await queue.close()
-        finally:
-            await control.close()
-    finally:
-        try:
-            await server.drop(database)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+                await control.close()
 
 
 def line(result: dict[str, Any]) -> str:
@@ -157,10 +147,7 @@ def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Play the rounds, the queues in turns. Ctrl-C and SIGTERM end it, and remove what was made."""
-    task = asyncio.current_task()
-    assert task is not None
-    for told in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
+    end_when_told()
     results = []
     with Server(arguments.database) as server:
         for backlog in arguments.backlog:

@@ -18,15 +18,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import asyncpg
 import psutil
 
+from benchmarks import ledger as cell
 from dispatcher import embedded
 from dispatcher.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from benchmarks.ledger import Ledger
 
 ROOT: Final = Path(__file__).parent.parent
 READY_S: Final = 30.0
+BIND_S: Final = 30.0
 END_S: Final = 60.0  # a daemon drains for 30 s at most
+TOLD_TO_END: Final = 130  # the exit code after Ctrl-C or SIGTERM
 
 CONFIGURATION: Final = """\
 [daemon]
@@ -90,6 +95,14 @@ class Server:
         scheme, rest = self.url.split("://", 1)
         before, mark, query = rest.partition("?")
         return f"{scheme}://{before.partition('/')[0]}/{name}{mark}{query}"
+
+    @contextlib.asynccontextmanager
+    async def database(self, name: str) -> AsyncIterator[str]:
+        """Give the address of a migrated database that goes with the block."""
+        try:
+            yield await self.create(name)
+        finally:
+            await self.drop(name)
 
     async def create(self, name: str) -> str:
         """Make a migrated database, and give its address."""
@@ -205,6 +218,28 @@ class Child:
     def last_words(self) -> str:
         """Its last lines."""
         return " | ".join(line.strip() for line in [*self.lines[-3:], *self.log.read_text().splitlines()[-3:]])
+
+
+async def bound(daemon: Child, ledger: Ledger) -> None:
+    """Wait until the sink has taken the daemon's bind.
+
+    Raises:
+        Failed: the daemon ended without, or took too long.
+
+    """
+    until = time.monotonic() + BIND_S
+    while not ledger[cell.BOUND]:
+        if daemon.process.poll() is not None or time.monotonic() > until:
+            raise Failed(f"the daemon did not bind: exit {daemon.process.poll()}; {daemon.last_words()}")
+        await asyncio.sleep(0.005)
+
+
+def end_when_told() -> None:
+    """Let Ctrl-C and SIGTERM cancel this task, so that what was made is removed."""
+    task = asyncio.current_task()
+    assert task is not None
+    for told in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(told, task.cancel)
 
 
 @contextlib.contextmanager
