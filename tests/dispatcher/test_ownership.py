@@ -518,19 +518,14 @@ async def test_what_the_record_knows_ends_doubt_before_the_link_s_chores_send_it
     """The answer came late, the database was away, and the daemon was killed: its next start has a resend that is due."""
     async with instance(tmp_path, queue_url) as one:
         number = await doubtful(one, category="emergency")
-        waiting = await one.app.enqueue()
-        await one.claim()
-        (enqueued_us,) = (
-            await one.app.fetch("select (extract(epoch from enqueued_at) * 1000000)::bigint from tocsin.uncertain")
-        )[0]
+        await one.app.enqueue()
+        (waiting,) = await one.claim()
+        enqueued_us = await one.app.value(
+            "select (extract(epoch from enqueued_at) * 1000000)::bigint from tocsin.uncertain"
+        )
         one.record.recovered(one.clock())
         one.record.answered(LINK, one.clock(), [(number, enqueued_us, 1, 0x00, "m1")])
-        (other_us,) = (
-            await one.app.fetch(
-                "select (extract(epoch from enqueued_at) * 1000000)::bigint from tocsin.ready where id = $1", waiting
-            )
-        )[0]
-        one.record.written(LINK, one.clock(), [(waiting, other_us, 1)])
+        one.record.written(LINK, one.clock(), [(waiting.id, waiting.enqueued_us, 1)])
         await age(one, "uncertain", "since", "1 hour")
         record = Record.open(tmp_path / "1_a" / "record")
         assert record.replay.intact
