@@ -54,7 +54,7 @@ from dispatcher.record import Record
 from dispatcher.reload import reload
 from dispatcher.settle import Settler
 from dispatcher.state_directory import StateDirectory
-from dispatcher.store import PINNED, PROBING, STATEMENT_TIMEOUT_S, Connection, connect, failures
+from dispatcher.store import PINNED, PROBING, STATEMENT_TIMEOUT_S, Connection, connect, failures, succeed
 from dispatcher.systemd import ServiceManager
 from dispatcher.unprivileged import EmbeddedError
 from dispatcher.upkeep import Upkeep
@@ -429,12 +429,14 @@ class Daemon:
 
     async def _keep(self, name: str, work: Callable[[Connection], Awaitable[None]]) -> None:
         """Give a loop a connection, and another one when it breaks."""
+        backend = None  # the server's process behind the last one
         while True:
             connection = None
             try:
                 connection = await self._connect(SESSIONS.get(name, PINNED), TIMEOUTS_S.get(name, STATEMENT_TIMEOUT_S))
                 self._database_came()
                 try:
+                    backend = await succeed(connection, backend)
                     await work(connection)
                 finally:
                     await connection.close()

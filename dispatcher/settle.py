@@ -2,9 +2,8 @@
 
 One flush is in flight; the next starts when it has committed and anything waits, so batches grow with the load and
 no timer is needed. A flush that failed is put back and repeated, since a job is settled only by a commit that was
-seen. Its process in the server is ended before that: one that waits for a lock does not notice that its client is
-gone, and would write the same after the repetition. What the fence keeps out, and late answers to jobs that are
-settled, go one by one: an accepted answer is never dropped.
+seen. What the fence keeps out, and late answers to jobs that are settled, go one by one: an accepted answer is never
+dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.doubt import late_answers
-from dispatcher.errors import StoreUnavailable
 from dispatcher.job import KEEP, RELEASED, Accepted, Job, Late, Outcome, What, bits
 from dispatcher.store import EMPTY, array, quoted, storable, texts
 from gateway import Verdict
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.record import Record
     from dispatcher.store import Connection
-    from dispatcher.store import Record as Row
     from gateway import SubmitResult
 
 log = structlog.get_logger()
@@ -65,8 +62,6 @@ class Settler:
         self._late: list[Late] = []
         self._batches: list[int] = []  # journals that are over
         self._unsure: set[Job] = set()  # of a flush that failed: its commit may have taken place
-        self._connection: Connection | None = None
-        self._backend: Row | None = None  # the server's process behind it
 
     @property
     def pending(self) -> int:
@@ -135,9 +130,6 @@ class Settler:
     async def _flush(self, connection: Connection) -> int:
         if self._unsure:
             await self._drop_written(connection)
-        if connection is not self._connection:
-            self._backend = await connection.fetchrow("backend")
-            self._connection = connection
         jobs = list(self._waiting)[:MOST_AT_ONCE]
         for job in jobs:
             del self._waiting[job]
@@ -218,10 +210,6 @@ class Settler:
 
     async def _drop_written(self, connection: Connection) -> None:
         """Drop answers that stand in the database: a second row of a part would make its receipt ambiguous."""
-        if self._backend is not None and connection is not self._connection:
-            gone = await connection.fetchrow("end_backend", *self._backend)
-            if gone is not None and not gone["gone"]:
-                raise StoreUnavailable("the session of a broken connection does not end")
         rows = await connection.fetch("parts_sent", array(job.id for job in self._unsure))
         written = {(row["job_id"], row["part"], row["message_id"]) for row in rows}
         for job in self._unsure:

@@ -206,6 +206,25 @@ async def connect(
     return Connection(raw)
 
 
+async def succeed(connection: Connection, former: Record | None) -> Record:
+    """End the server's process of a broken session before the next one works; returns the process of this one.
+
+    A process that waits for a lock does not notice that its client is gone: it would commit what was given up, after
+    the successor looked whether it had.
+
+    Raises:
+        StoreUnavailable: the former one does not end within 5 s.
+
+    """
+    if former is not None:
+        gone = await connection.fetchrow("end_backend", *former)
+        if gone is not None and not gone["gone"]:
+            raise StoreUnavailable("the session of a broken connection does not end")
+    backend = await connection.fetchrow("backend")
+    assert backend is not None
+    return backend
+
+
 _REACHED: dict[str, str] = {}  # URL of several hosts -> the place that was reached last
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.job import closed
-from dispatcher.store import PROBING, connect
+from dispatcher.store import PROBING, connect, succeed
 from gateway import Verdict
 from tests.dispatcher.instance import Instance, instance, tables
 from tests.journey.running import LINK
@@ -194,6 +194,7 @@ async def test_a_flush_that_still_waits_in_the_server_is_ended_before_it_is_repe
             with pytest.raises(StoreUnavailable):
                 await flushing
             assert await one.app.value(f"{waits} = $1", row["pid"]) == 1
+            await succeed(one.flushing, row)
             again = asyncio.create_task(one.flush())
             while not await one.app.value(f"{waits} <> $1", row["pid"]):
                 await asyncio.sleep(0.005)

@@ -63,6 +63,41 @@ async def test_without_its_database_the_daemon_tells_the_smsc_to_keep_the_reply(
             await daemon.stop()
 
 
+async def test_a_reply_that_still_waits_in_the_server_is_not_stored_beside_its_repetition(tmp_path, queue_url):
+    """Its session does not notice that the daemon is gone: once its lock is free it would store what was given up."""
+    async with Smsc() as smsc, Relay(queue_url) as relay, app_of(queue_url) as app, app_of(queue_url) as other:
+
+        async def waiting() -> set[int]:
+            where = "wait_event_type = 'Lock' and query ~ 'tocsin.inbound'"
+            return {row["pid"] for row in await app.fetch(f"select pid from pg_stat_activity where {where}")}
+
+        async def waits() -> bool:
+            return bool(await waiting() - given_up)
+
+        given_up: set[int] = set()
+        await relay.open()
+        async with Running(write_file(tmp_path, relay.url, {LINK: {"port": smsc.port}})) as daemon:
+            await daemon.until_bound()
+            smsc.deliver(source_addr="447700900123", short_message=b"its statement is prepared")
+            await smsc.seen("deliver_sm_resp")
+            async with other.connection.transaction():
+                await other.connection.execute("lock table tocsin.inbound in exclusive mode")
+                smsc.deliver(source_addr="447700900123", short_message=b"YES")
+                await until(waits)
+                relay.cut()
+                await smsc.until(lambda: [one.status for one in smsc.received("deliver_sm_resp")] == [0, TEMPORARY])
+                given_up = await waiting()
+                assert len(given_up) == 1
+                await relay.open()
+                await daemon.until_bound()
+                smsc.deliver(source_addr="447700900123", short_message=b"YES")
+                await until(waits)
+            await smsc.until(lambda: smsc.received("deliver_sm_resp")[-1].status == 0)
+
+            assert [row["text"] for row in await app.fetch("select text from tocsin.inbox")].count("YES") == 1
+            await daemon.stop()
+
+
 async def test_two_honest_replies_of_the_same_words_both_survive(tmp_path, queue_url):
     """A patient may answer two reminders within a minute."""
     async with journey(tmp_path, queue_url) as world:
