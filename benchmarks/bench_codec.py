@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from smpplib import gsm, smpp
 
+from benchmarks import results as kept
 from benchmarks.measure import calibrate
 from gateway import Address, Segment, ShortMessage, segment
 from gateway.codec import decode, encode_submit_sm, header
@@ -126,19 +125,16 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_codec", description="The codec, measured.")
     parser.add_argument("--turns", type=int, default=7, help="of each, one after the other")
     parser.add_argument("--seconds", type=float, default=0.1, help="of each turn")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    kept.add_options(parser)
+    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
     before = calibrate()
     rows = measure(arguments.turns, arguments.seconds)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "calibration": {"before": before, "after": calibrate()},
-        "cases": rows,
-    }
+    figures = {"calibration": {"before": before, "after": calibrate()}, "cases": rows}
+    kept.keep(arguments, kept.document("codec", words, figures, ["smpplib"]))
     if arguments.json:
-        print(json.dumps(about, indent=1))
         return 0
-    print(f"{about['date']}, calibration {before:.1f} M rounds/s")
+    print(f"calibration {before:.1f} M rounds/s")
     print(f"{'':<34}{'us':>8}{'smpplib us':>12}{'ratio':>8}")
     for row in rows:
         theirs = f"{row['smpplib_us']:>12.2f}{row['ratio']:>7.1f}x" if row["ratio"] is not None else ""

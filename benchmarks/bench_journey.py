@@ -11,23 +11,22 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from benchmarks import ledger as cell
+from benchmarks import results as kept
 from benchmarks.inside import Inside, scrape
 from benchmarks.ledger import Ledger
-from benchmarks.measure import calibrate, cpu_s, percentile, postgres_cpu_s, rss_mb, speed_now
+from benchmarks.measure import calibrate, cpu_s, histogram, percentile, postgres_cpu_s, rss_mb, speed_now
 from benchmarks.plan import SHARE, Plan, arguments_of, plans
 from benchmarks.report import table
 from benchmarks.stage import (
@@ -40,10 +39,12 @@ from benchmarks.stage import (
     children,
     end_when_told,
     postmaster_pid,
+    version_of,
 )
 
 if TYPE_CHECKING:
     import argparse
+    from datetime import datetime
 
 COUNTERS: Final = ("tocsin_jobs_total", "tocsin_submit_sm_total", "tocsin_receipts_total")
 PRELOAD_S: Final = 1_200.0
@@ -151,6 +152,7 @@ class Run:
         seen = await self.sink.hear(1, timeout_s=COUNT_S)
         figures = {
             **self._figures(begin, end, seen),
+            "postgresql": version_of(self.control),
             "calibration": {"before": calibrated, "during": percentile(sorted(self.speeds), 0.5), "after": calibrate()},
             "from_database": await self._from_database(begin, end),
             "emergencies": _latencies(urgent["sent"], seen["emergencies"], begin.at, end.at),
@@ -403,9 +405,7 @@ class Run:
         }
 
 
-def _latencies(
-    sent: dict[str, list[float]], arrived: dict[str, float], begin: float, end: float
-) -> dict[str, float | int | None]:
+def _latencies(sent: dict[str, list[float]], arrived: dict[str, float], begin: float, end: float) -> dict[str, Any]:
     """From commit to submit_sm, of those committed within the window.
 
     The commit is taken to be when its answer reaches the client, which is a little late: a client that waits for the
@@ -419,12 +419,14 @@ def _latencies(
         "count": len(committed),
         "never_arrived": sum(number not in arrived for number in sent),
         "p50_ms": _ms(percentile(committed, 0.5)),
+        "p90_ms": _ms(percentile(committed, 0.9)),
         "p99_ms": _ms(percentile(committed, 0.99)),
         "most_ms": _ms(percentile(committed, 1.0)),
         "from_call_p50_ms": _ms(percentile(called, 0.5)),
         "from_call_p99_ms": _ms(percentile(called, 0.99)),
         "enqueue_p50_ms": _ms(percentile(took, 0.5)),
         "enqueue_p99_ms": _ms(percentile(took, 0.99)),
+        "histogram": histogram([wait * 1000 for wait in committed]),
     }
 
 
@@ -473,14 +475,8 @@ async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main(words: list[str] | None = None) -> int:
     """Run the benchmark; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
+    words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with sink, load and database",
-    }
-    if not arguments.json:
-        print(", ".join(about.values()), flush=True)
     try:
         results = asyncio.run(bench(arguments))
     except asyncio.CancelledError:
@@ -488,8 +484,7 @@ def main(words: list[str] | None = None) -> int:
     except Failed as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 3
-    if arguments.json:
-        print(json.dumps(about | {"runs": results}, indent=1))
+    kept.keep(arguments, kept.document("journey", words, {"runs": results}))
     return 1 if any(result["account"]["problems"] for result in results) else 0
 
 

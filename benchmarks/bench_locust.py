@@ -22,11 +22,22 @@ from typing import Any, Final
 import asyncpg
 
 from benchmarks import ledger as cell
+from benchmarks import results as kept
 from benchmarks.bench_journey import OPEN, SENT, STATES, STILL_S
 from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate
 from benchmarks.plan import UNLIMITED
-from benchmarks.stage import CONFIGURATION, TOLD_TO_END, Child, Failed, Server, bound, children, end_when_told
+from benchmarks.stage import (
+    CONFIGURATION,
+    TOLD_TO_END,
+    Child,
+    Failed,
+    Server,
+    bound,
+    children,
+    end_when_told,
+    version_of,
+)
 
 START_S: Final = 30.0  # for locust to import, and to let its users end their calls
 
@@ -52,7 +63,12 @@ async def _play(arguments: argparse.Namespace, url: str, folder: Path, held: lis
         daemon_exit = await daemon.ended()
         sink.say("0 0")
         account = await _account(control, figures, await sink.hear(1), daemon_exit)
-        return {**figures, "calibration": {"before": before, "after": calibrate()}, "account": account}
+        return {
+            **figures,
+            "postgresql": version_of(control),
+            "calibration": {"before": before, "after": calibrate()},
+            "account": account,
+        }
     finally:
         await control.close()
         ledger.close()
@@ -173,7 +189,8 @@ def main(words: list[str] | None = None) -> int:
     add("--sample", type=int, default=10, help="one job in so many has its times read (10)")
     add("--drain", type=float, default=60.0, help="seconds in which what is open must be delivered (60)")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
-    add("--json", action="store_true", help="print JSON")
+    kept.add_options(parser)
+    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
     if min(arguments.seconds, arguments.users, arguments.sample) < 1:
         parser.error("--seconds, --users and --sample take 1 or more")
@@ -187,7 +204,9 @@ def main(words: list[str] | None = None) -> int:
     except Failed as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 3
-    print(json.dumps(result, indent=1) if arguments.json else table(result))
+    kept.keep(arguments, kept.document("locust", words, result, ["locust", "psycopg"]))
+    if not arguments.json:
+        print(table(result))
     return 1 if result["account"]["problems"] else 0
 
 

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.metadata
-import json
 import os
-import platform
 import random
 import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from benchmarks import results as kept
 from benchmarks.enqueuer import BACKLOG_CALL, recipient, texts
 from benchmarks.measure import calibrate, cpu_s, postgres_cpu_s
 from benchmarks.queue_peers import PgQueuer, Procrastinate, missing
 from benchmarks.queues import OneByOne, Ours, Queue, StatusColumn
-from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told, postmaster_pid
+from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told, postmaster_pid, version_of
 from dispatcher.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -88,6 +85,7 @@ async def measured(queue: Queue, backlog: int, jobs: int, seed: int, control: as
     each = max(1, worked)
     return {
         "queue": queue.name,
+        "postgresql": version_of(control),
         "backlog": backlog,
         "worked": worked,
         "seconds": seconds,
@@ -179,25 +177,19 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add("--batch", type=at_least_one, default=100, help="jobs a claim, and a write-back")
     add("--concurrency", type=at_least_one, default=10, help="jobs at a time, where a queue takes them one by one")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
-    add("--json", action="store_true", help="print JSON")
+    kept.add_options(parser)
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
+    words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
     absent = [told for name in arguments.queues if name in PEERS and (told := missing(name))]
     arguments.queues = [name for name in arguments.queues if name not in PEERS or missing(name) is None]
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with the database",
-    }
     for told in absent:
         print(told, file=sys.stderr)
-    versions = {name: importlib.metadata.version(name) for name in arguments.queues if name in PEERS}
     if not arguments.json:
-        print(", ".join([*about.values(), *(f"{name} {version}" for name, version in versions.items())]))
         print("queue             backlog   worked   jobs/s   client  postgres      WAL   calibration")
         print("                                          CPU-s/1,000 CPU-s/1,000   B/job   M rounds/s", flush=True)
     try:
@@ -207,10 +199,10 @@ def main(words: list[str] | None = None) -> int:
     except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 3
-    if arguments.json:
-        more = {"versions": versions, "missing": absent, "runs": results, "medians": medians(results)}
-        print(json.dumps(about | more, indent=1))
-    else:
+    figures = {"missing": absent, "runs": results, "medians": medians(results)}
+    peers = [name for name in arguments.queues if name in PEERS]
+    kept.keep(arguments, kept.document("queue", words, figures, peers))
+    if not arguments.json:
         print("\nmedians of the rounds:")
         for middle in medians(results):
             print(line(middle).rstrip())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CALIBRATION_LOOPS: Final = 200_000
+LEAST_MS: Final = 0.1  # the first bucket of a histogram begins here, and holds all that is less
+PER_DECADE: Final = 20  # buckets of a histogram: each 12 % wider than the one before
 
 
 def calibrate(seconds: float = 0.5) -> float:
@@ -74,3 +77,12 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def histogram(values_ms: Sequence[float]) -> dict[str, Any]:
+    """Count times in buckets of a logarithmic axis; bucket n begins at ``least_ms * 10 ** (n / per_decade)``."""
+    places = [max(0, math.floor(math.log10(max(value, LEAST_MS) / LEAST_MS) * PER_DECADE)) for value in values_ms]
+    counts = [0] * (max(places, default=-1) + 1)
+    for place in places:
+        counts[place] += 1
+    return {"least_ms": LEAST_MS, "per_decade": PER_DECADE, "counts": counts}

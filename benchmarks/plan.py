@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.results import add_options
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -131,7 +133,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     add("--profile", type=Path, metavar="FILE", help="profile the daemon with py-spy: .svg, .json (speedscope), .txt")
     add("--statements", action="store_true", help="time the daemon's SQL, sample sessions and gauges (costs a little)")
     add("--keep-logs", action="store_true", help="leave the processes' logs, and say where")
-    add("--json", action="store_true", help="print JSON")
+    add_options(parser)
     arguments = parser.parse_args(words)
     if arguments.runs is None:
         arguments.runs = ["throttled"] if arguments.throughput else list(OFFICIAL)

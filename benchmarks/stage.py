@@ -137,6 +137,12 @@ async def postmaster_pid(connection: asyncpg.Connection) -> int | None:
         return None
 
 
+def version_of(connection: asyncpg.Connection) -> str:
+    """Give the server's version: major and minor."""
+    version = connection.get_server_version()
+    return f"{version.major}.{version.minor}"
+
+
 class Child:
     """A process of the run. ``say`` and ``hear`` are lines of its standard input and output."""
 
