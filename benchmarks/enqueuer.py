@@ -3,6 +3,8 @@
     load         calls of 100 jobs, keeping the queue at a depth, or at an offered rate
     emergencies  single rows of category emergency, Poisson, each in its own transaction
     backlog      marketing rows before the run, in calls of 5,000; or the lanes 1 to 5 alike
+    refill       marketing in calls of 100, so that as many of it wait as did at first
+    copies       a large backlog, or deferred jobs: some rows through enqueue_many, the rest as copies (copies.py)
 
 Ends when the ledger says so (backlog: when all rows are in), and prints one line of JSON.
 """
@@ -24,7 +26,9 @@ import asyncpg
 import uvloop
 
 from benchmarks import ledger as cell
+from benchmarks.copies import TABLES, fill
 from benchmarks.ledger import Ledger
+from benchmarks.measure import percentile
 
 CALL: Final = 100  # jobs a call of enqueue_many
 BACKLOG_CALL: Final = 5_000
@@ -122,13 +126,13 @@ async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
             outcomes[row[2]] += 1
         ledger[mine] = outcomes["queued"]
     await connection.close()
+    return {"outcomes": outcomes, **call_times(took)}
+
+
+def call_times(took: list[float]) -> dict[str, float | None]:
+    """How many calls were made, and what they took."""
     took.sort()
-    return {
-        "outcomes": outcomes,
-        "calls": called,
-        "call_p50_s": took[len(took) // 2] if took else None,
-        "call_p99_s": took[int(len(took) * 0.99)] if took else None,
-    }
+    return {"calls": len(took), "call_p50_s": percentile(took, 0.5), "call_p99_s": percentile(took, 0.99)}
 
 
 async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
@@ -189,10 +193,45 @@ async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, An
     return {"outcomes": outcomes}
 
 
+async def refill(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Keep so many marketing jobs off the wire as were enqueued before, until stopped."""
+    made = Load(random.Random(arguments.seed))
+    connection = await asyncpg.connect(arguments.url)
+    statement = await connection.prepare(ENQUEUE_MANY)
+    outcomes: Counter[str] = Counter()
+    took: list[float] = []
+    parent = os.getppid()
+    while not stopped(ledger, parent):
+        if outcomes["queued"] > ledger[cell.BACKLOG] - CALL:
+            await asyncio.sleep(FULL_S)
+            continue
+        before = time.monotonic()
+        rows = await statement.fetch(made.call(CALL, 9))
+        took.append(time.monotonic() - before)
+        outcomes.update(row[2] for row in rows)
+    await connection.close()
+    return {"outcomes": outcomes, **call_times(took)}
+
+
+async def copies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Fill a table with what enqueue_many would have left in it."""
+    connection = await asyncpg.connect(arguments.url)
+    made = Load(random.Random(arguments.seed))
+    parent = os.getppid()
+    outcomes = await fill(connection, made, arguments.jobs, arguments.table, lambda: stopped(ledger, parent))
+    await connection.close()
+    return {"outcomes": outcomes}
+
+
+WORK: Final = {
+    "load": load, "emergencies": emergencies, "backlog": backlog, "refill": refill, "copies": copies,
+}  # fmt: skip
+
+
 def main() -> None:
     """Run one client."""
     parser = argparse.ArgumentParser(description="a client that enqueues")
-    parser.add_argument("kind", choices=("load", "emergencies", "backlog"))
+    parser.add_argument("kind", choices=tuple(WORK))
     parser.add_argument("--url", required=True)
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--client", type=int, default=0)
@@ -203,9 +242,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=0)
+    parser.add_argument("--table", choices=TABLES, default="ready")
     arguments = parser.parse_args()
-    work = {"load": load, "emergencies": emergencies, "backlog": backlog}[arguments.kind]
-    json.dump(uvloop.run(work(arguments, Ledger(arguments.ledger))), sys.stdout)
+    json.dump(uvloop.run(WORK[arguments.kind](arguments, Ledger(arguments.ledger))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ class Plan:
     kill: bool = False  # kill -9 the daemon in the middle, and start it again
     profile: Path | None = None
     statements: bool = False
+    timed: bool = False  # the daemon's SQL alone, without the samples
 
 
 def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:

@@ -1,0 +1,119 @@
+"""The benchmark of the backlog plays each condition, and compares like with like."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from benchmarks import bench_backlog, copies
+from benchmarks.bench_backlog import CONDITIONS, arguments_of, compared, plan_of
+from benchmarks.enqueuer import Load
+from tests.store.seed import seeded
+
+TINY = (
+    "--rounds", "1", "--seconds", "1", "--warm", "0.5", "--held", "0.5", "--throughput", "300", "--small", "200",
+    "--backlog", "1500", "--deferred", "300", "--bulk", "400", "--drain", "3", "--json",
+)  # fmt: skip
+
+SHAPE = """
+select distinct to_jsonb(r) - array['id', 'recipient', 'body', 'enqueued_at', 'due_at', 'expires_at', 'parts'] as rest
+from tocsin.{table} r
+"""
+WRONG = """
+select id from tocsin.{table}
+where parts <> tocsin.count_parts(body, 'gsm7', 'udh8') or recipient !~ '^4479[0-9]{{8}}$' or id > (select last_value from tocsin.job_id)
+   or enqueued_at > clock_timestamp() or expires_at - due_at <> (select time_to_live from tocsin.category where name = 'marketing')
+   or {due}
+"""
+DUE = {
+    "ready": "due_at <> enqueued_at",
+    "deferred": "due_at - enqueued_at not between interval '59 min' and interval '26 h'",
+}
+
+
+def played(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """Play it, and give what it printed."""
+    code = bench_backlog.main([*words, *TINY])
+    printed = json.loads(capsys.readouterr().out)
+
+    assert code == 0, [run["account"] for run in printed["runs"]]
+    return dict(printed)
+
+
+@pytest.mark.slow
+class TestRuns:
+    @pytest.mark.parametrize("condition", CONDITIONS)
+    def test_every_condition_is_played_beside_a_run_without_it(self, database_server, capsys, condition):
+        """Every job is accounted for, and there is a ratio for each figure."""
+        printed = played(capsys, "--database", database_server.url, "--conditions", condition)
+
+        (comparison,) = printed["comparisons"]
+        assert [run["run"] for run in printed["runs"]] == ["small", condition]
+        assert {"delivered_per_s", "claim_p50_ms", "daemon_cpu_s_per_1000", "rss_mb"} <= set(comparison["figures"])
+        for run in printed["runs"]:
+            assert run["account"]["lost"] == 0
+
+    def test_as_much_waits_at_the_end_of_a_window_as_at_its_beginning(self, database_server, capsys):
+        """What goes out of the backlog is filled up again: one run has its few, the other its many all the time."""
+        printed = played(capsys, "--database", database_server.url, "--conditions", "waiting")
+
+        small, waiting = (run["ready_rows"] for run in printed["runs"])
+        assert max(small.values()) < 1_200 <= min(waiting.values())
+
+
+class TestCopies:
+    @pytest.mark.parametrize("table", copies.TABLES)
+    async def test_a_copy_is_the_row_that_enqueue_leaves(self, database_url, monkeypatch, table):
+        """In every column, a later one too: all but id, recipient and instants are a model's, and those fit together."""
+        monkeypatch.setattr(copies, "MODELS", 50)
+        monkeypatch.setattr(copies, "AT_ONCE", 130)
+        async with seeded(database_url) as connection:
+            outcomes = await copies.fill(connection, Load(random.Random(7)), 400, table, lambda: False)
+
+            assert outcomes == {"queued" if table == "ready" else "deferred": 400}
+            shape = SHAPE.format(table=table)
+            models = await connection.fetch(f"{shape} where id <= 50 order by 1")
+            assert await connection.fetch(f"{shape} where id > 50 order by 1") == models != []
+            assert await connection.fetch(WRONG.format(table=table, due=DUE[table])) == []
+            assert await connection.fetchval(f"select count(distinct id) from tocsin.{table}") == 400
+            assert await connection.fetchval("select count(*) from tocsin.event_log") == 0
+
+
+class TestComparison:
+    def test_neighbours_have_the_same_plan_but_for_the_backlog(self):
+        """And its name; a transaction that is held keeps its neighbour waiting as long."""
+        arguments = arguments_of(["--held", "30"])
+        plans = {name: plan_of(arguments, name) for name in (None, *CONDITIONS)}
+
+        alike = {replace(plan, name="", backlog=0) for plan in plans.values()}
+        assert len(alike) == 1
+        assert {plan.warm_s for plan in alike} == {30.0}
+        assert {name for name, plan in plans.items() if plan.backlog != arguments.small} == {"waiting"}
+
+    def test_ratios_are_of_neighbours_in_time(self):
+        """A machine that grows slower from pair to pair is no difference between the two."""
+        pairs = [({"claim_p50_ms": slow}, {"claim_p50_ms": slow * 1.1}) for slow in (1.0, 2.0, 4.0)]
+        (figure,) = compared("waiting", pairs)["figures"].values()
+
+        assert figure["ratio"] == pytest.approx(1.1)
+        assert (figure["a"], figure["b"]) == (2.0, 2.2)
+
+    def test_only_a_change_for_the_worse_is_told(self):
+        """Less of a rate, more of a cost, past what neighbours differ by anyhow."""
+        worse = compared(
+            "waiting", [({"delivered_per_s": 100.0, "rss_mb": 60.0}, {"delivered_per_s": 80.0, "rss_mb": 61.0})]
+        )
+        better = compared(
+            "waiting", [({"delivered_per_s": 80.0, "rss_mb": 90.0}, {"delivered_per_s": 100.0, "rss_mb": 60.0})]
+        )
+
+        assert worse["worse"] == ["delivered_per_s"]
+        assert better["worse"] == []
+
+    def test_a_figure_that_a_run_lacks_is_left_out(self):
+        """A server elsewhere tells no CPU time."""
+        assert compared("waiting", [({"rss_mb": None}, {"rss_mb": None})])["figures"] == {}
