@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from benchmarks import flood
 from benchmarks.bench_journey import COUNT_S, PRELOAD_S, Run
 from benchmarks.enqueuer import TWO_PARTS
+from benchmarks.flood import Flood
 from benchmarks.plan import Plan
 from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, children, end_when_told
 from dispatcher.errors import StoreUnavailable
@@ -206,6 +208,9 @@ async def play(server: Server, number: int, condition: str | None, arguments: ar
     try:
         async with server.database(f"tocsin_bench_{os.getpid()}_{number}") as url:
             with children() as held:
+                if arguments.flood:
+                    plan = flood.plan_of(arguments.flood, arguments.throughput, arguments.backlog, arguments.warm)
+                    return await Flood(plan, url, folder, held, emergencies=arguments.flood).play()
                 run = Beside(plan_of(arguments, condition), url, folder, held, arguments, condition)
                 return await run.play() | run.vacuums
     finally:
@@ -220,6 +225,11 @@ async def bench(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], li
     end_when_told()
     comparisons, runs = [], []
     with Server(arguments.database) as server:
+        if arguments.flood:
+            runs.append(await play(server, 0, None, arguments))
+            if not arguments.json:
+                print("\n".join(lines_of_flood(runs[-1])), flush=True)
+            return comparisons, runs
         for condition in arguments.conditions:
             pairs = []
             for _ in range(arguments.rounds):
@@ -246,6 +256,15 @@ def lines(comparison: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<26}{one['a']:>12,.3f}{one['b']:>12,.3f}{one['ratio']:>8.2f}   {each}{mark}"
 
 
+def lines_of_flood(result: dict[str, Any]) -> Iterator[str]:
+    """A flood for people to read."""
+    for name, figure in result["flood"].items():
+        if name != "problems" and figure is not None:
+            yield f"  {name:<26}{f'{figure:,.3f}' if isinstance(figure, float) else f'{figure:,}':>12}"
+    for problem in result["account"]["problems"]:
+        yield f"  PROBLEM: {problem}"
+
+
 def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     told = "; ".join(f"{name}: {text}" for name, text in CONDITIONS.items())
@@ -253,6 +272,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks.bench_backlog", description="Independence from the backlog, measured.", epilog=told
     )
     add = parser.add_argument
+    add("--flood", type=int, default=0, metavar="N", help="play a flood of so many emergencies, and nothing else")
     add("--conditions", nargs="+", choices=tuple(CONDITIONS), default=list(CONDITIONS), help="default: all")
     add("--small", type=int, default=1_000, help="jobs that wait in A, and in B unless the condition is waiting")
     add("--backlog", type=int, default=200_000, help="official figures take 5,000,000")

@@ -185,7 +185,10 @@ class Run:
         plan = self.plan
         self.sink = self._child(
             "sink",
-            ["benchmarks.sink", "--answer-ms", str(plan.answer_ms), "--deliver-window", str(plan.deliver_window)],
+            [
+                *("benchmarks.sink", "--answer-ms", str(plan.answer_ms), "--deliver-window", str(plan.deliver_window)),
+                *(("--log", str(self.folder / "sink.txt")) if plan.log else ()),
+            ],
         )
         self.file = self.folder / "tocsin.toml"
         self.file.write_text(

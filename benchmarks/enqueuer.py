@@ -2,6 +2,8 @@
 
     load         calls of 100 jobs, keeping the queue at a depth, or at an offered rate
     emergencies  single rows of category emergency, Poisson, each in its own transaction
+    replies      the same of category reply: confirmations of a STOP, say
+    flood        emergencies, so many in one transaction
     backlog      marketing rows before the run, in calls of 5,000; or the lanes 1 to 5 alike
     refill       marketing in calls of 100, so that as many of it wait as did at first
     copies       a large backlog, or deferred jobs: some rows through enqueue_many, the rest as copies (copies.py)
@@ -38,7 +40,7 @@ SHARES: Final = (1.0, 2.0, 7.0, 60.0, 20.0, 10.0)  # per cent of the load, by la
 TWO_PARTS: Final = 0.10
 TEXTS: Final = 2_000  # made ahead: making a text costs more than enqueueing it
 ENQUEUE_MANY: Final = "select item, job_id, outcome, reason from tocsin.enqueue_many($1)"
-ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => 'emergency')"
+ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => $3)"
 WORDS: Final = """
     appointment clinic reminder tomorrow bring your card and list of medicines please call the ward if you cannot
     come results are ready for collection between nine and five at the front desk fasting from midnight flu vaccine
@@ -49,7 +51,7 @@ WITH_ACCENTS: Final = 0.20  # of the texts; they are GSM-7 too, and not ASCII
 
 
 def recipient(kind: int, generator: random.Random) -> str:
-    """A number of its own kind: 0 to 5 the lane, 8 single emergencies, 9 backlog."""
+    """A number of its own kind: 0 to 5 the lane, 7 single confirmations, 8 single emergencies, 9 backlog."""
     return f"447{kind}{generator.randrange(10**8):08d}"
 
 
@@ -137,6 +139,16 @@ def call_times(took: list[float]) -> dict[str, float | None]:
 
 async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Enqueue single emergencies, Poisson; no more than ``most`` begin in any 1.1 s."""
+    return await singles(arguments, ledger, "emergency", 8)
+
+
+async def replies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Enqueue single confirmations in the same way."""
+    return await singles(arguments, ledger, "reply", 7)
+
+
+async def singles(arguments: argparse.Namespace, ledger: Ledger, category: str, kind: int) -> dict[str, Any]:
+    """Enqueue one at a time, each in its own transaction."""
     generator = random.Random(arguments.seed)
     pool = await asyncpg.create_pool(arguments.url, min_size=8, max_size=8)
     body = texts(generator, 100, 160, 50)
@@ -149,7 +161,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
     async def one(number: str) -> None:
         async with pool.acquire() as connection:
             called = time.monotonic()
-            (row,) = await connection.fetch(ENQUEUE, number, generator.choice(body))
+            (row,) = await connection.fetch(ENQUEUE, number, generator.choice(body), category)
             sent[number] = (called, time.monotonic())
             outcomes[row[1]] += 1
 
@@ -165,7 +177,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
             continue
         lately.append(at)
         count += 1
-        task = asyncio.create_task(one(f"4478{count:08d}"))
+        task = asyncio.create_task(one(f"447{kind}{count:08d}"))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     if tasks:
@@ -191,6 +203,24 @@ async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, An
             ledger[cell.CLIENTS + arguments.client] = outcomes["queued"]  # the sink cannot tell it from the load
     await connection.close()
     return {"outcomes": outcomes}
+
+
+async def flood(arguments: argparse.Namespace, _ledger: Ledger) -> dict[str, Any]:
+    """Enqueue emergencies of one part each, and commit them together."""
+    generator = random.Random(arguments.seed)
+    body = texts(generator, 100, 160, 50)
+    connection = await asyncpg.connect(arguments.url)
+    outcomes: Counter[str] = Counter()
+    async with connection.transaction():
+        for first in range(0, arguments.jobs, BACKLOG_CALL):
+            jobs = [
+                {"recipient": f"4478{n:08d}", "body": generator.choice(body), "category": "emergency"}
+                for n in range(first, min(first + BACKLOG_CALL, arguments.jobs))
+            ]
+            outcomes.update(row[2] for row in await connection.fetch(ENQUEUE_MANY, json.dumps(jobs)))
+    committed = time.monotonic()
+    await connection.close()
+    return {"outcomes": outcomes, "committed": committed}
 
 
 async def refill(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
@@ -224,7 +254,8 @@ async def copies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any
 
 
 WORK: Final = {
-    "load": load, "emergencies": emergencies, "backlog": backlog, "refill": refill, "copies": copies,
+    "load": load, "emergencies": emergencies, "replies": replies, "flood": flood, "backlog": backlog,
+    "refill": refill, "copies": copies,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import bench_backlog, copies
 from benchmarks.bench_backlog import CONDITIONS, arguments_of, compared, plan_of
 from benchmarks.enqueuer import Load
+from benchmarks.flood import judged
 from tests.store.seed import seeded
 
 TINY = (
@@ -36,8 +37,8 @@ DUE = {
 
 
 def played(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    """Play it, and give what it printed."""
-    code = bench_backlog.main([*words, *TINY])
+    """Play it, and give what it printed; later words win."""
+    code = bench_backlog.main([*TINY, *words])
     printed = json.loads(capsys.readouterr().out)
 
     assert code == 0, [run["account"] for run in printed["runs"]]
@@ -117,3 +118,47 @@ class TestComparison:
     def test_a_figure_that_a_run_lacks_is_left_out(self):
         """A server elsewhere tells no CPU time."""
         assert compared("waiting", [({"rss_mb": None}, {"rss_mb": None})])["figures"] == {}
+
+
+def log_of(*segments: tuple[float, str]) -> list[tuple[float, str]]:
+    """A sink's log: instants, and recipients by the digit that tells their kind."""
+    return [(at, f"447{kind}{place:08d}") for place, (at, kind) in enumerate(segments)]
+
+
+class TestFlood:
+    @pytest.mark.slow
+    def test_emergencies_take_the_link_and_confirmations_still_leave(self, database_server, capsys):
+        """A thousand at 400 a second, judged at the sink: in time, nothing between them but a confirmation now and then."""
+        printed = played(
+            capsys, "--database", database_server.url, "--flood", "1000", "--throughput", "400", "--backlog", "4000"
+        )
+
+        flood = printed["runs"][0]["flood"]
+        assert (flood["emergencies"], flood["others_between"]) == (1_000, 0)
+        assert flood["last_after_s"] <= flood["allowed_s"]
+        assert flood["replies"] > 0
+
+    def test_a_flood_in_good_order_has_no_problem(self):
+        """A confirmation between two emergencies is none."""
+        log = log_of((0.9, "9"), (1.1, "8"), (1.2, "7"), (1.3, "8"), (1.4, "9"))
+        found = judged(log, 2, 100, 1.0, {log[2][1]: [1.0, 1.1]})
+
+        assert found["problems"] == []
+        assert (found["replies_between"], found["others_between"]) == (1, 0)
+        assert found["reply_most_s"] == pytest.approx(0.2)
+
+    def test_what_goes_wrong_is_told(self):
+        """Marketing between emergencies, a late last one, one twice, one not at all, a late confirmation, a lost one."""
+        fine = log_of((1.1, "8"), (1.2, "8"))
+        late = log_of((1.1, "8"), (400.0, "7"))
+        cases = {
+            "neither emergency nor reply": judged(log_of((1.1, "8"), (1.2, "3"), (1.3, "8")), 2, 100, 1.0, {}),
+            "not within": judged(log_of((1.1, "8"), (2.2, "8")), 2, 100, 1.0, {}),
+            "2 at the sink, in 3": judged([*fine, fine[0]], 2, 100, 1.0, {}),
+            "0 at the sink": judged([], 2, 100, 1.0, {}),
+            "left after 399 s": judged(late, 1, 100, 1.0, {late[1][1]: [1.0, 1.1]}),
+            "1 of 1 replies never left": judged(fine, 2, 100, 1.0, {"44770000": [1.0, 1.1]}),
+        }
+
+        for words, found in cases.items():
+            assert [words in problem for problem in found["problems"]] == [True], found
