@@ -33,7 +33,7 @@ from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, children, end_w
 from dispatcher.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # What B has and A lacks.
 CONDITIONS: Final = {
@@ -44,6 +44,7 @@ CONDITIONS: Final = {
     "bulk": "--bulk jobs were enqueued by two clients just before the window, with all else going on",
     "upkeep": "a checkpoint and a vacuum of the tables that an autovacuum comes to, in the middle of the window",
 }
+FLOOD: Final = "flood"
 OF_LOAD: Final = 0.5  # of the throughput; the rest is marketing out of the backlog
 HOLD: Final = {
     "snapshot": "select count(*) from tocsin.link",
@@ -139,16 +140,16 @@ class Beside(Run):
         return await super()._drain()
 
 
-def plan_of(arguments: argparse.Namespace, condition: str | None) -> Plan:
-    """Both neighbours' plan; the backlog is the only thing of a plan in which they may differ."""
+def plan_of(arguments: argparse.Namespace, condition: str, *, is_b: bool) -> Plan:
+    """Plan a run; A and B of a condition differ in their name, and of all else in a backlog at most."""
     return Plan(
-        name=condition or "small",
+        name=condition if is_b else "small",
         seconds=arguments.seconds,
-        warm_s=max(arguments.warm, arguments.held),
+        warm_s=max(arguments.warm, arguments.held) if condition in HOLD else arguments.warm,
         clients=1,
         offered=arguments.throughput * OF_LOAD / (1 + TWO_PARTS),
         emergencies_per_s=min(40.0, arguments.throughput / 20),
-        backlog=arguments.backlog if condition == "waiting" else arguments.small,
+        backlog=arguments.backlog if is_b and condition == "waiting" else arguments.small,
         throughput=arguments.throughput,
         drain_s=arguments.drain,
         timed=True,
@@ -202,16 +203,19 @@ def compared(condition: str, pairs: list[tuple[dict[str, float | None], dict[str
     return {"condition": condition, "pairs": len(pairs), "figures": figures, "worse": worse}
 
 
-async def play(server: Server, number: int, condition: str | None, arguments: argparse.Namespace) -> dict[str, Any]:
+async def play(
+    server: Server, number: int, arguments: argparse.Namespace, condition: str, *, is_b: bool
+) -> dict[str, Any]:
     """Play one run on a database of its own, and leave nothing behind."""
     folder = Path(tempfile.mkdtemp(prefix="tocsin-run-"))
     try:
         async with server.database(f"tocsin_bench_{os.getpid()}_{number}") as url:
             with children() as held:
-                if arguments.flood:
+                if condition == FLOOD:
                     plan = flood.plan_of(arguments.flood, arguments.throughput, arguments.backlog, arguments.warm)
                     return await Flood(plan, url, folder, held, emergencies=arguments.flood).play()
-                run = Beside(plan_of(arguments, condition), url, folder, held, arguments, condition)
+                plan = plan_of(arguments, condition, is_b=is_b)
+                run = Beside(plan, url, folder, held, arguments, condition if is_b else None)
                 return await run.play() | run.vacuums
     finally:
         if arguments.keep_logs:
@@ -221,29 +225,36 @@ async def play(server: Server, number: int, condition: str | None, arguments: ar
 
 
 async def bench(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Play the conditions; gives the comparisons and the runs."""
+    """Play the conditions, or the flood; gives the comparisons and the runs."""
     end_when_told()
-    comparisons, runs = [], []
+    comparisons: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
     with Server(arguments.database) as server:
         if arguments.flood:
-            runs.append(await play(server, 0, None, arguments))
-            if not arguments.json:
-                print("\n".join(lines_of_flood(runs[-1])), flush=True)
+            runs.append(await play(server, 0, arguments, FLOOD, is_b=True))
+            tell(arguments, flood.lines(runs[0]["flood"]), runs[0])
             return comparisons, runs
         for condition in arguments.conditions:
             pairs = []
             for _ in range(arguments.rounds):
                 pair = []
-                for played in (None, condition):
-                    runs.append(await play(server, len(runs), played, arguments))
+                for is_b in (False, True):
+                    runs.append(await play(server, len(runs), arguments, condition, is_b=is_b))
                     pair.append(figures_of(runs[-1]))
-                    for problem in runs[-1]["account"]["problems"]:
-                        print(f"PROBLEM: {runs[-1]['run']}: {problem}", file=sys.stderr)
+                    tell(arguments, (), runs[-1])
                 pairs.append((pair[0], pair[1]))
             comparisons.append(compared(condition, pairs))
-            if not arguments.json:
-                print("\n".join(lines(comparisons[-1])), flush=True)
+            tell(arguments, lines(comparisons[-1]))
     return comparisons, runs
+
+
+def tell(arguments: argparse.Namespace, words: Iterable[str], run: dict[str, Any] | None = None) -> None:
+    """Print figures for people unless JSON is wanted, and what is wrong with a run in any case."""
+    if not arguments.json:
+        for line in words:
+            print(line, flush=True)
+    for problem in run["account"]["problems"] if run is not None else ():
+        print(f"PROBLEM: {run['run']}: {problem}", file=sys.stderr)
 
 
 def lines(comparison: dict[str, Any]) -> Iterator[str]:
@@ -254,15 +265,6 @@ def lines(comparison: dict[str, Any]) -> Iterator[str]:
         each = " ".join(f"{ratio:.2f}" for ratio in one["ratios"])
         mark = "  WORSE" if name in comparison["worse"] else ""
         yield f"  {name:<26}{one['a']:>12,.3f}{one['b']:>12,.3f}{one['ratio']:>8.2f}   {each}{mark}"
-
-
-def lines_of_flood(result: dict[str, Any]) -> Iterator[str]:
-    """A flood for people to read."""
-    for name, figure in result["flood"].items():
-        if name != "problems" and figure is not None:
-            yield f"  {name:<26}{f'{figure:,.3f}' if isinstance(figure, float) else f'{figure:,}':>12}"
-    for problem in result["account"]["problems"]:
-        yield f"  PROBLEM: {problem}"
 
 
 def arguments_of(words: list[str] | None = None) -> argparse.Namespace:

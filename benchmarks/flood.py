@@ -14,7 +14,7 @@ from benchmarks.measure import percentile
 from benchmarks.plan import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.stage import Child
@@ -126,3 +126,10 @@ def judged(
         "reply_most_s": percentile(during, 1.0),
         "problems": problems,
     }
+
+
+def lines(flood: Mapping[str, Any]) -> Iterator[str]:
+    """For people to read."""
+    for name, figure in flood.items():
+        if name != "problems" and figure is not None:
+            yield f"  {name:<26}{f'{figure:,.3f}' if isinstance(figure, float) else f'{figure:,}':>12}"
