@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.job import RELEASED, What, after_submit, closed, deferred
+from dispatcher.job import KEEP, RELEASED, UNANSWERED, What, after_submit, closed, deferred
 from dispatcher.policy import CategoryRules, Defer, Send, Stop, before_send
 from gateway import (
     ShortMessage,
@@ -164,7 +164,7 @@ class Dispatcher:
         touched: dict[Job, None] = {}
         for result in results:
             job: Job = result.submission.context  # type: ignore[assignment]
-            if job.settled is not None or (job.outcome is not None and job.outcome.what is not What.KEEP):
+            if job.settled is not None or (job.outcome is not None and job.outcome is not KEEP):
                 self._settler.put_late(job, result)
                 continue
             job.note(
@@ -178,7 +178,7 @@ class Dispatcher:
             touched[job] = None
         for job in touched:
             outcome = after_submit(job)
-            if outcome.what is What.CLOSED and job.refusal is not None and job.refusal[0] is Verdict.MISCONFIGURED:
+            if job.refusal is not None and outcome.what is What.CLOSED and job.refusal[0] is Verdict.MISCONFIGURED:
                 log.error("submit_misconfigured", link=link, job_id=job.id, reason=outcome.reason)
             if outcome is RELEASED:
                 self._settler.released(job)
@@ -192,7 +192,7 @@ class Dispatcher:
     def _record_answers(self, link: str, results: Sequence[SubmitResult]) -> None:
         entries = []
         for result in results:
-            if result.verdict is not Verdict.UNANSWERED and result.written_at:
+            if result.verdict is not UNANSWERED and result.written_at:
                 job: Job = result.submission.context  # type: ignore[assignment]
                 entries.append((job.id, job.enqueued_us, result.segment.part, result.command_status, result.message_id))
         if entries:
