@@ -47,7 +47,7 @@ GATHER_S = 0.008  # receipts gather this long at most, and no longer than more o
 GATHER_STEP_S = 0.002
 SMALLEST_USUAL = 8  # fewer are worth waiting for company
 SMALL_FLUSH = 200
-SLICE = 16  # jobs dispatched before the loop turns
+SLICE = 32  # jobs dispatched before the loop turns: 2 ms; fewer make more writes, to the record and to the socket
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ class Settler:
         number = {link: n for n, link in enumerate(self._epochs, 1)}
         now = self._clock()
         owned = [item for item in settling if self._epochs.get(item[0].link) == item[0].epoch]
+        more = [answers[1:] for _, _, answers in owned]
         rows = await connection.fetch(
             "settle",
             texts(self._epochs),
@@ -185,11 +186,14 @@ class Settler:
             array([job.attempt for job, _, _ in owned]),
             array([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
             array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in owned]),
-            array([_nested([str(answer.part) for answer in answers]) for _, _, answers in owned]),
-            array([_nested([quoted(answer.message_id) for answer in answers]) for _, _, answers in owned]),
-            array([_nested([f"{now - answer.written_at:.6f}" for answer in answers]) for _, _, answers in owned]),
+            array([answers[0].part if answers else None for _, _, answers in owned]),
+            texts([answers[0].message_id if answers else None for _, _, answers in owned]),
+            array([now - answers[0].written_at if answers else None for _, _, answers in owned]),
             array(batches),
             array([job.parts for job, _, _ in owned]),
+            array([_nested([str(answer.part) for answer in others]) for others in more]),
+            array([_nested([quoted(answer.message_id) for answer in others]) for others in more]),
+            array([_nested([str(now - answer.written_at) for answer in others]) for others in more]),
         )
         return {row[0] for row in rows}
 
@@ -280,8 +284,10 @@ def _seconds(job: Job, outcome: Outcome, now: float) -> float:
     return outcome.delay_s
 
 
-def _nested(elements: list[str]) -> str:
-    """An array literal as an element of another one."""
+def _nested(elements: list[str]) -> str | None:
+    """An array literal as an element of another one; None for no elements."""
+    if not elements:
+        return None
     literal = ",".join(elements)
     if '"' in literal:
         literal = literal.replace("\\", "\\\\").replace('"', '\\"')
