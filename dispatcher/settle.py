@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.doubt import late_answers
-from dispatcher.job import ACCEPTED, KEEP, RELEASED, UNANSWERED, Accepted, Job, Late, Outcome, What, bits
+from dispatcher.job import ACCEPTED, KEEP, RELEASED, UNANSWERED, Accepted, Job, Late, Outcome, What, after_submit, bits
 from dispatcher.store import EMPTY, array, quoted, storable, texts
 
 if TYPE_CHECKING:
@@ -87,11 +87,26 @@ class Settler:
         self._wake()
 
     def put_late(self, job: Job, result: SubmitResult) -> None:
-        """A second answer to a segment: it resolves doubt, or is kept."""
+        """A second answer to a segment: it spares what waits to be sent again, resolves doubt, or is kept."""
+        again = self._claimer.claimed_again(job)
+        if again is not None and result.verdict is ACCEPTED and self._spare(again, result):
+            return
         if result.verdict is not UNANSWERED:
             answer = Accepted(result.segment.part, result.message_id, result.written_at)
             self._late.append(Late(job, answer, accepted=result.verdict is ACCEPTED))
             self._wake()
+
+    def _spare(self, again: Job, result: SubmitResult) -> bool:
+        """Keep a part from being sent again that was accepted after all, if it still waits in the link's room."""
+        submission, part = again.submission, result.segment.part
+        if submission is None or again.outcome not in (None, KEEP) or not submission.spare(part):
+            return False
+        again.note(part, ACCEPTED, result.command_status, result.message_id, result.written_at)
+        outcome = after_submit(again)
+        submission.stopped |= outcome is not KEEP
+        self.put(again, outcome)
+        log.info("late_answer_settled", link=again.link, job_id=again.id, outcome="spared")
+        return True
 
     def released(self, job: Job) -> None:
         """Nothing of the job is on the wire: back to the queue, once its row says which parts are done."""
@@ -259,7 +274,7 @@ class Settler:
             job.settled = outcome
             job.submission = None
             self._claimer.gone(job)
-            if not self._claimer.is_claimed_again(job):  # what the record knows of the later claim must stay
+            if self._claimer.claimed_again(job) is None:  # what the record knows of the later claim must stay
                 self._record.settled([(job.id, job.enqueued_us)], self._clock())
         log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
 

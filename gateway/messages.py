@@ -89,6 +89,14 @@ class Submission:
     next_index: int = 0  # of the segment that is written next
     stopped: bool = False  # a segment was not accepted: write no more
     unanswered: int = 0  # segments written, answer not yet read
+    spared: int = 0  # bits of parts that need not be written any more; bit 0 is part 1
+
+    def spare(self, part: int) -> bool:
+        """Keep a part that still waits from being written; False once it was taken to be written."""
+        waiting = any(segment.part == part for segment in self.segments[self.next_index :])
+        if waiting:
+            self.spared |= 1 << (part - 1)
+        return waiting
 
 
 class SubmitResult(NamedTuple):
