@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from dispatcher.inbound import InboundDesk
+    from dispatcher.intake import Intake
     from dispatcher.job import Job
     from dispatcher.ownership import Fence
-    from dispatcher.receipts import ReceiptDesk
     from dispatcher.record import Record
     from dispatcher.settle import Settler
     from gateway import Delivery, Gateway, Segment, SubmitResult
@@ -61,7 +61,7 @@ class Dispatcher:
         links: Mapping[str, LinkSettings],
         gateway: Callable[[], Gateway],
         settler: Settler,
-        receipts: ReceiptDesk,
+        intake: Intake,
         inbound: InboundDesk,
         record: Record,
         fence: Fence,
@@ -71,7 +71,7 @@ class Dispatcher:
         self._links = links
         self._gateway = gateway
         self._settler = settler
-        self._receipts = receipts
+        self._intake = intake
         self._inbound = inbound
         self._record = record
         self._fence = fence
@@ -213,7 +213,7 @@ class Dispatcher:
 
     def delivered(self, link: str, deliveries: Sequence[Delivery]) -> None:
         """Receipts and MO messages; each is answered once it is committed."""
-        self._receipts.take(link, deliveries)
+        self._intake.take(link, deliveries)
         self._inbound.take(link, deliveries)
 
     def undecodable(self, link: str, octets: bytes, command_status: int) -> None:  # noqa: ARG002
