@@ -24,7 +24,7 @@ import asyncpg
 
 from benchmarks import ledger as cell
 from benchmarks import results as kept
-from benchmarks.inside import Inside, scrape
+from benchmarks.inside import Inside, scrape, statements
 from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate, cpu_s, histogram, percentile, postgres_cpu_s, rss_mb, speed_now
 from benchmarks.plan import SHARE, Plan, arguments_of, plans
@@ -77,8 +77,9 @@ select (select count(*) from (select from tocsin.ready limit 1) r) + (select cou
 """
 READING: Final = """
 select clock_timestamp() as clock, pg_current_wal_lsn() - '0/0'::pg_lsn as wal,
-       (select last_value from tocsin.batch_id) as batches, (select count(*) from tocsin.ready) as ready
+       (select last_value from tocsin.batch_id) as batches
 """
+READY: Final = "select count(*) from tocsin.ready"  # reads all of it, so it is asked outside of the window
 OPEN: Final = ("queued", "deferred", "uncertain", "submitted")
 
 
@@ -90,7 +91,6 @@ class Reading:
     clock: datetime  # of the database
     cells: list[int]
     waiting: int
-    ready: int
     wal: int
     batches: int
     cpu: dict[str, float]
@@ -98,6 +98,8 @@ class Reading:
 
 class Run:
     """One run, from an empty database to the account of its jobs."""
+
+    wanted = frozenset({"queued"})  # the only outcomes that an enqueue may have
 
     def __init__(self, plan: Plan, url: str, folder: Path, held: list[Child]) -> None:
         self.plan = plan
@@ -127,19 +129,18 @@ class Run:
         await self._set_the_stage()
         emergencies = self._start_clients()
         await self._watch(plan.warm_s)
+        await self._before_window()
+        ready = [await self.control.fetchval(READY, timeout=COUNT_S)]
         begin = await self._read()
         profiler = self._profile()
         async with contextlib.AsyncExitStack() as stack:
             inside = await stack.enter_async_context(Inside(self.url, self._http_port())) if plan.statements else None
             await self._watch(plan.seconds / 2)
-            if plan.kill:
-                self.daemon.kill()
-                self.ledger[cell.BOUND] = 0
-                await self._start_daemon()
-            await self.control.execute("checkpoint")
+            await self._half_way()
             await self._watch(begin.at + plan.seconds - time.monotonic())
             end = await self._read()
         self.ledger[cell.STOP] = 1
+        ready.append(await self.control.fetchval(READY, timeout=COUNT_S))
         clients = [await load.hear() for load in self.loads]
         urgent = await emergencies.hear() if emergencies else {"outcomes": {}, "sent": {}}
         drained_s = await self._drain()
@@ -153,6 +154,7 @@ class Run:
         figures = {
             **self._figures(begin, end, seen),
             "postgresql": version_of(self.control),
+            "ready_rows": dict(zip(("begin", "end"), ready, strict=True)),
             "calibration": {"before": calibrated, "during": percentile(sorted(self.speeds), 0.5), "after": calibrate()},
             "from_database": await self._from_database(begin, end),
             "emergencies": _latencies(urgent["sent"], seen["emergencies"], begin.at, end.at),
@@ -163,8 +165,20 @@ class Run:
         }
         if inside is not None:
             figures["inside"] = inside.figures()
-            figures["statements"] = json.loads((self.folder / "statements.json").read_text())
+        if plan.statements or plan.timed:
+            figures["statements"] = statements(self.folder / "statements.json", begin.at, end.at)
         return figures
+
+    async def _before_window(self) -> None:
+        """Do what the window begins after. Nothing here; other benchmarks of this journey do what they measure."""
+
+    async def _half_way(self) -> None:
+        """Do what the middle of the window holds."""
+        if self.plan.kill:
+            self.daemon.kill()
+            self.ledger[cell.BOUND] = 0
+            await self._start_daemon()
+        await self.control.execute("checkpoint")
 
     # ------------------------------------------------------------------ processes
 
@@ -173,7 +187,10 @@ class Run:
         plan = self.plan
         self.sink = self._child(
             "sink",
-            ["benchmarks.sink", "--answer-ms", str(plan.answer_ms), "--deliver-window", str(plan.deliver_window)],
+            [
+                *("benchmarks.sink", "--answer-ms", str(plan.answer_ms), "--deliver-window", str(plan.deliver_window)),
+                *(("--log", str(self.folder / "sink.txt")) if plan.log else ()),
+            ],
         )
         self.file = self.folder / "tocsin.toml"
         self.file.write_text(
@@ -219,7 +236,7 @@ class Run:
         """Start the daemon, also again after a kill, and wait until it is bound."""
         plan = self.plan
         arguments = ["benchmarks.daemon"]
-        if plan.statements:
+        if plan.statements or plan.timed:
             arguments += ["--statements", str(self.folder / "statements.json")]
         before = ("-m", "cProfile", "-o", str(plan.profile)) if plan.profile is not None and _py_spy() is None else ()
         self.starts.append(time.monotonic())
@@ -295,7 +312,6 @@ class Run:
             row["clock"],
             list(self.ledger.cells),
             self.ledger.waiting,
-            row["ready"],
             int(row["wal"]),
             row["batches"],
             cpu,
@@ -329,7 +345,6 @@ class Run:
             "jobs_per_claim": rose[cell.JOBS] / max(1, end.batches - begin.batches),
             "wal_bytes_per_job": (end.wal - begin.wal) / delivered,
             "waiting": {"begin": begin.waiting, "end": end.waiting},
-            "ready_rows": {"begin": begin.ready, "end": end.ready},
             "backlog_rows": dict(zip(("begin", "end"), (0, 0) if plan.backlog_of_lanes else gone, strict=True)),
             "receipts_owed": {"begin": begin.cells[cell.OWED], "end": end.cells[cell.OWED]},
             "sink": {
@@ -376,7 +391,7 @@ class Run:
         enqueued, found, delivered = sum(outcomes.values()), sum(states.values()), states.get("delivered", 0)
         still_open = sum(states.get(state, 0) for state in OPEN)
         problems = []
-        if set(outcomes) - {"queued"}:
+        if outcomes.keys() - self.wanted:
             problems.append(f"not every job was queued: {outcomes}")
         if found != enqueued:
             problems.append(f"{enqueued} enqueued, {found} accounted for: {enqueued - found} lost")

@@ -49,7 +49,11 @@ def calls(count: int, seed: int) -> Iterator[list[dict[str, str]]]:
     bodies = texts(generator, 100, 160, 500)
     for begin in range(0, count, BACKLOG_CALL):
         yield [
-            {"recipient": recipient(9, generator), "body": generator.choice(bodies), "category": "marketing"}
+            {
+                "recipient": recipient(9, generator.randrange(10**8)),
+                "body": generator.choice(bodies),
+                "category": "marketing",
+            }
             for _ in range(min(BACKLOG_CALL, count - begin))
         ]
 

@@ -2,7 +2,11 @@
 
     load         calls of 100 jobs, keeping the queue at a depth, or at an offered rate
     emergencies  single rows of category emergency, Poisson, each in its own transaction
+    replies      the same of category reply: confirmations of a STOP, say
+    flood        emergencies, so many in one transaction
     backlog      marketing rows before the run, in calls of 5,000; or the lanes 1 to 5 alike
+    refill       marketing in calls of 100, so that as many of it wait as did at first
+    copies       a large backlog, or deferred jobs: some rows through enqueue_many, the rest as copies (copies.py)
 
 Ends when the ledger says so (backlog: when all rows are in), and prints one line of JSON.
 """
@@ -17,6 +21,7 @@ import random
 import sys
 import time
 from collections import Counter, deque
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +29,9 @@ import asyncpg
 import uvloop
 
 from benchmarks import ledger as cell
+from benchmarks.copies import TABLES, fill
 from benchmarks.ledger import Ledger
+from benchmarks.measure import percentile
 
 CALL: Final = 100  # jobs a call of enqueue_many
 BACKLOG_CALL: Final = 5_000
@@ -34,7 +41,7 @@ SHARES: Final = (1.0, 2.0, 7.0, 60.0, 20.0, 10.0)  # per cent of the load, by la
 TWO_PARTS: Final = 0.10
 TEXTS: Final = 2_000  # made ahead: making a text costs more than enqueueing it
 ENQUEUE_MANY: Final = "select item, job_id, outcome, reason from tocsin.enqueue_many($1)"
-ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => 'emergency')"
+ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => $3)"
 WORDS: Final = """
     appointment clinic reminder tomorrow bring your card and list of medicines please call the ward if you cannot
     come results are ready for collection between nine and five at the front desk fasting from midnight flu vaccine
@@ -44,9 +51,9 @@ ACCENTED: Final = ("Dr Müller", "Señora", "café", "£5")
 WITH_ACCENTS: Final = 0.20  # of the texts; they are GSM-7 too, and not ASCII
 
 
-def recipient(kind: int, generator: random.Random) -> str:
-    """A number of its own kind: 0 to 5 the lane, 8 single emergencies, 9 backlog."""
-    return f"447{kind}{generator.randrange(10**8):08d}"
+def recipient(kind: int, digits: int) -> str:
+    """A number of its own kind: 0 to 5 the lane, 7 single confirmations, 8 single emergencies, 9 backlog."""
+    return f"447{kind}{digits:08d}"
 
 
 def texts(generator: random.Random, least: int, most: int, count: int) -> list[str]:
@@ -66,8 +73,8 @@ class Load:
 
     def __init__(self, generator: random.Random) -> None:
         self._generator = generator
-        self._short = texts(generator, 100, 160, TEXTS)
-        self._long = texts(generator, 170, 300, TEXTS)
+        self._short = [json.dumps(text) for text in texts(generator, 100, 160, TEXTS)]
+        self._long = [json.dumps(text) for text in texts(generator, 170, 300, TEXTS)]
 
     def call(self, jobs: int, kind: int | None = None, *, lanes: bool = False) -> str:
         """The argument for so many jobs: of the mix; all marketing, of one kind; or lanes 1 to 5 alike."""
@@ -76,16 +83,13 @@ class Load:
             lanes_of = generator.choices(range(1, 6), k=jobs)
         else:
             lanes_of = generator.choices(range(6), SHARES, k=jobs) if kind is None else [5] * jobs
-        return json.dumps(
-            [
-                {
-                    "recipient": recipient(lane if kind is None else kind, generator),
-                    "body": generator.choice(self._long if generator.random() < TWO_PARTS else self._short),
-                    "category": CATEGORIES[lane],
-                }
-                for lane in lanes_of
-            ]
-        )
+        chance = generator.random  # everything else in here takes longer, and is paid by the machine that is measured
+        made = []
+        for lane in lanes_of:
+            number = recipient(lane if kind is None else kind, int(chance() * 10**8))
+            body = (self._long if chance() < TWO_PARTS else self._short)[int(chance() * TEXTS)]
+            made.append(f'{{"recipient":"{number}","body":{body},"category":"{CATEGORIES[lane]}"}}')
+        return f"[{','.join(made)}]"
 
 
 def stopped(ledger: Ledger, parent: int) -> bool:
@@ -118,21 +122,30 @@ async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
         rows = await statement.fetch(jobs)
         took.append(time.monotonic() - before)
         called += 1
-        for row in rows:
-            outcomes[row[2]] += 1
+        outcomes.update(map(itemgetter(2), rows))
         ledger[mine] = outcomes["queued"]
     await connection.close()
+    return {"outcomes": outcomes, **call_times(took)}
+
+
+def call_times(took: list[float]) -> dict[str, float | None]:
+    """How many calls were made, and what they took."""
     took.sort()
-    return {
-        "outcomes": outcomes,
-        "calls": called,
-        "call_p50_s": took[len(took) // 2] if took else None,
-        "call_p99_s": took[int(len(took) * 0.99)] if took else None,
-    }
+    return {"calls": len(took), "call_p50_s": percentile(took, 0.5), "call_p99_s": percentile(took, 0.99)}
 
 
 async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Enqueue single emergencies, Poisson; no more than ``most`` begin in any 1.1 s."""
+    return await singles(arguments, ledger, "emergency", 8)
+
+
+async def replies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Enqueue single confirmations in the same way."""
+    return await singles(arguments, ledger, "reply", 7)
+
+
+async def singles(arguments: argparse.Namespace, ledger: Ledger, category: str, kind: int) -> dict[str, Any]:
+    """Enqueue one at a time, each in its own transaction."""
     generator = random.Random(arguments.seed)
     pool = await asyncpg.create_pool(arguments.url, min_size=8, max_size=8)
     body = texts(generator, 100, 160, 50)
@@ -145,7 +158,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
     async def one(number: str) -> None:
         async with pool.acquire() as connection:
             called = time.monotonic()
-            (row,) = await connection.fetch(ENQUEUE, number, generator.choice(body))
+            (row,) = await connection.fetch(ENQUEUE, number, generator.choice(body), category)
             sent[number] = (called, time.monotonic())
             outcomes[row[1]] += 1
 
@@ -161,7 +174,7 @@ async def emergencies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str
             continue
         lately.append(at)
         count += 1
-        task = asyncio.create_task(one(f"4478{count:08d}"))
+        task = asyncio.create_task(one(f"447{kind}{count:08d}"))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     if tasks:
@@ -189,10 +202,64 @@ async def backlog(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, An
     return {"outcomes": outcomes}
 
 
+async def flood(arguments: argparse.Namespace, _ledger: Ledger) -> dict[str, Any]:
+    """Enqueue emergencies of one part each, and commit them together."""
+    generator = random.Random(arguments.seed)
+    body = texts(generator, 100, 160, 50)
+    connection = await asyncpg.connect(arguments.url)
+    outcomes: Counter[str] = Counter()
+    async with connection.transaction():
+        for first in range(0, arguments.jobs, BACKLOG_CALL):
+            jobs = [
+                {"recipient": f"4478{n:08d}", "body": generator.choice(body), "category": "emergency"}
+                for n in range(first, min(first + BACKLOG_CALL, arguments.jobs))
+            ]
+            outcomes.update(row[2] for row in await connection.fetch(ENQUEUE_MANY, json.dumps(jobs)))
+    committed = time.monotonic()
+    await connection.close()
+    return {"outcomes": outcomes, "committed": committed}
+
+
+async def refill(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Keep so many marketing jobs off the wire as were enqueued before, until stopped."""
+    made = Load(random.Random(arguments.seed))
+    connection = await asyncpg.connect(arguments.url)
+    statement = await connection.prepare(ENQUEUE_MANY)
+    outcomes: Counter[str] = Counter()
+    took: list[float] = []
+    parent = os.getppid()
+    while not stopped(ledger, parent):
+        if outcomes["queued"] > ledger[cell.BACKLOG] - CALL:
+            await asyncio.sleep(FULL_S)
+            continue
+        before = time.monotonic()
+        rows = await statement.fetch(made.call(CALL, 9))
+        took.append(time.monotonic() - before)
+        outcomes.update(row[2] for row in rows)
+    await connection.close()
+    return {"outcomes": outcomes, **call_times(took)}
+
+
+async def copies(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
+    """Fill a table with what enqueue_many would have left in it."""
+    connection = await asyncpg.connect(arguments.url)
+    made = Load(random.Random(arguments.seed))
+    parent = os.getppid()
+    outcomes = await fill(connection, made, arguments.jobs, arguments.table, lambda: stopped(ledger, parent))
+    await connection.close()
+    return {"outcomes": outcomes}
+
+
+WORK: Final = {
+    "load": load, "emergencies": emergencies, "replies": replies, "flood": flood, "backlog": backlog,
+    "refill": refill, "copies": copies,
+}  # fmt: skip
+
+
 def main() -> None:
     """Run one client."""
     parser = argparse.ArgumentParser(description="a client that enqueues")
-    parser.add_argument("kind", choices=("load", "emergencies", "backlog"))
+    parser.add_argument("kind", choices=tuple(WORK))
     parser.add_argument("--url", required=True)
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--client", type=int, default=0)
@@ -203,9 +270,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=0)
+    parser.add_argument("--table", choices=TABLES, default="ready")
     arguments = parser.parse_args()
-    work = {"load": load, "emergencies": emergencies, "backlog": backlog}[arguments.kind]
-    json.dump(uvloop.run(work(arguments, Ledger(arguments.ledger))), sys.stdout)
+    json.dump(uvloop.run(WORK[arguments.kind](arguments, Ledger(arguments.ledger))), sys.stdout)
 
 
 if __name__ == "__main__":

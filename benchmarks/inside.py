@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.request import urlopen
 
 import asyncpg
 
 from dispatcher.store import QUERIES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SAMPLE_S: Final = 0.02
 GAUGES: Final = ("tocsin_settle_pending", "tocsin_window_in_use", "tocsin_queue_jobs")
@@ -33,6 +37,26 @@ def scrape(port: int) -> dict[str, float]:
         lines = answer.read().decode().splitlines()
     samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in samples if float(value)}
+
+
+def statements(file: Path, begin: float, end: float) -> dict[str, dict[str, float]]:
+    """Give what each of the daemon's statements took, of the calls that began between two instants; dearest first."""
+    figures = {}
+    for name, calls in json.loads(file.read_text()).items():
+        inside = [(took, items) for begun, took, items in calls if begin <= begun < end]
+        if not inside:
+            continue
+        took = sorted(seconds for seconds, _ in inside)
+        figures[name] = {
+            "calls": len(inside),
+            "total_s": sum(took),
+            "mean_ms": sum(took) / len(took) * 1000,
+            "p50_ms": took[len(took) // 2] * 1000,
+            "p99_ms": took[int(len(took) * 0.99)] * 1000,
+            "most_ms": took[-1] * 1000,
+            "items": sum(items for _, items in inside) / len(inside),
+        }
+    return dict(sorted(figures.items(), key=lambda item: -item[1]["total_s"]))
 
 
 class Inside:

@@ -47,6 +47,8 @@ class Plan:
     kill: bool = False  # kill -9 the daemon in the middle, and start it again
     profile: Path | None = None
     statements: bool = False
+    log: bool = False  # the sink writes each submit_sm down
+    timed: bool = False  # the daemon's SQL alone, without the samples
 
 
 def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:

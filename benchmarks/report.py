@@ -11,7 +11,7 @@ def table(result: dict[str, Any]) -> str:
     """Lay the figures out, one a line."""
     rows = [*_rates(result), *_costs(result), *_queues(result), *_emergencies(result), *_particulars(result)]
     rows += _account(result)
-    if "statements" in result:
+    if "inside" in result:
         rows += _inside(result)
     head = f"\n{result['run']} ({result['seconds']:.0f} s)"
     return "\n".join([head, *(f"  {name:<34} {value}" for name, value in rows)])

@@ -5,11 +5,12 @@ one a random time later, of the kind "Appendix B" (text, no TLVs), at most ``del
 session. Message ids are decimal and ascend. A receipt that is refused comes again after a second.
 
 The third digit after the country code tells what a recipient belongs to (see ``enqueuer.recipient``):
-0 to 5 the load, by lane; 8 single emergencies; 9 the preloaded backlog.
+0 to 5 the load, by lane; 7 single confirmations; 8 single emergencies; 9 the preloaded backlog.
 
 ``python -m benchmarks.sink --ledger FILE`` prints one line with its port, counts into the ledger, and, when its
 standard input gets a line of instants (monotonic
-seconds: the window's two ends, then marks) or ends, prints one line with its report and ends.
+seconds: the window's two ends, then marks) or ends, prints one line with its report and ends. With ``--log FILE`` it
+writes each submit_sm before that, in the order of its reading: the instant and the recipient.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ RESPONSE: Final = 0x8000_0000
 TICK_S: Final = 0.005  # receipts leave at these steps
 AGAIN_S: Final = 1.0
 UDH: Final = 0x40  # esm_class: a user data header comes first
-SINGLE, BACKLOG = ord("8"), ord("9")
+SINGLES, BACKLOG = b"78", ord("9")
 ZERO = ord("0")
 
 Receipt = tuple[bytes, bytes, bytes, bytes | None]  # destination as sent, source as sent, message id, its job or None
@@ -59,7 +60,8 @@ class Sink:
         self.receipts_s = receipts_s
         self.deliver_window = deliver_window
         self.at = array("d")  # when each submit_sm was read
-        self.emergencies: dict[str, float] = {}  # single emergencies: recipient -> when its submit_sm was read
+        self.emergencies: dict[str, float] = {}  # single jobs: recipient -> when its submit_sm was read
+        self.recipients: list[bytes] | None = None  # of each submit_sm, for the log
         self.owed: dict[bytes, int] = {}  # jobs of several parts: receipts not yet answered
         self.next_id = int(time.time()) * 1000
         self.orphans: list[Receipt] = []  # of sessions that ended
@@ -171,7 +173,9 @@ class Session(asyncio.Protocol):
         sink.at.append(now)
         cells[cell.SEGMENTS] += 1
         kind = number[3]
-        if kind == SINGLE:
+        if sink.recipients is not None:
+            sink.recipients.append(number)
+        if kind in SINGLES:
             sink.emergencies.setdefault(number.decode(), now)
         else:
             cells[cell.LANES + (5 if kind == BACKLOG else kind - ZERO)] += 1
@@ -179,7 +183,7 @@ class Session(asyncio.Protocol):
             cells[cell.JOBS] += 1
             if kind == BACKLOG:
                 cells[cell.BACKLOG] += 1
-            elif kind != SINGLE:
+            elif kind not in SINGLES:
                 cells[cell.SUBMITTED] += 1
         if buffer[rest] & 1:
             if job is not None and job not in sink.owed:
@@ -277,11 +281,16 @@ async def serve(arguments: argparse.Namespace) -> None:
         (arguments.receipt_least_ms / 1000, arguments.receipt_most_ms / 1000),
         arguments.deliver_window,
     )
+    if arguments.log is not None:
+        sink.recipients = []
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Session(sink), "127.0.0.1", arguments.port)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     line = await loop.run_in_executor(None, sys.stdin.readline)
     server.close()
+    if sink.recipients is not None:
+        lines = (f"{at:.6f} {number.decode()}\n" for at, number in zip(sink.at, sink.recipients, strict=True))
+        arguments.log.write_text("".join(lines))
     if line.strip():
         print(json.dumps(sink.report(*(float(word) for word in line.split()))), flush=True)
 
@@ -290,6 +299,7 @@ def main() -> None:
     """Run one sink."""
     parser = argparse.ArgumentParser(description="an SMSC that accepts everything, on loopback")
     parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--log", type=Path)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--answer-ms", type=float, default=5.0)
     parser.add_argument("--receipt-least-ms", type=float, default=50.0)

@@ -52,7 +52,7 @@ throughput_per_s = {throughput}
 sessions = {sessions}
 [[sender]]
 address = "Northside"
-categories = ["emergency", "staff", "conversational", "transactional", "informational", "marketing"]
+categories = ["emergency", "staff", "conversational", "transactional", "informational", "marketing", "reply"]
 [[route]]
 prefix = ""
 links = ["sink"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dispatcher.inbound import InboundDesk
+    from dispatcher.intake import Intake
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.receipts import ReceiptDesk
     from dispatcher.settle import Settler
@@ -37,12 +38,14 @@ class Backlog:
         *,
         settler: Settler,
         receipts: ReceiptDesk,
+        intake: Intake,
         inbound: InboundDesk,
         metrics: DispatcherMetrics,
         clock: Callable[[], float],
     ) -> None:
         self._settler = settler
         self._receipts = receipts
+        self._intake = intake
         self._inbound = inbound
         self._metrics = metrics
         self._clock = clock
@@ -56,7 +59,12 @@ class Backlog:
     @property
     def deliveries(self) -> int:
         """Receipts and replies among them."""
-        return self._receipts.pending + self._inbound.pending
+        return self._receipts.pending + self.unanswered
+
+    @property
+    def unanswered(self) -> int:
+        """Receipts and replies that the SMSC waits for us to answer."""
+        return self._intake.pending + self._inbound.pending
 
     def holds_urgent(self) -> bool:
         """Say whether lane 0 must not claim now."""

@@ -109,9 +109,10 @@ class Claimer:
         if held.get(job.id) is job:
             del held[job.id]
 
-    def is_claimed_again(self, job: Job) -> bool:
-        """Whether a later ownership of the link claimed the same row, so that this job is of the past."""
-        return self.lane(job.link, job.lane).held.get(job.id, job) is not job
+    def claimed_again(self, job: Job) -> Job | None:
+        """The same row as it was claimed later, so that this job is of the past."""
+        held = self.lane(job.link, job.lane).held.get(job.id)
+        return None if held is job else held
 
     def holds(self, link: str) -> bool:
         """Whether memory holds a job of this link."""

@@ -1,6 +1,6 @@
 """The daemon: its parts, its connections, and the order in which they start and stop.
 
-    listen, urgent, claim, settle, receive     loops.py: what carries work between the database and the links
+    listen, urgent, claim, settle, receive, receipts     loops.py: what carries work between the database and the links
     beat, control                              holdings.py: the links that are ours
     upkeep    upkeep.py: chores by the clock
     watch     watch.py: the status document; connected only while somebody looks
@@ -43,6 +43,7 @@ from dispatcher.failover import Aftermath
 from dispatcher.holdings import Holdings
 from dispatcher.http import HttpListener, Readiness
 from dispatcher.inbound import InboundDesk
+from dispatcher.intake import Intake
 from dispatcher.lineage import Lineage, accounted, lineage_of, note_accounted
 from dispatcher.loops import Loops, Signals
 from dispatcher.metrics import DispatcherMetrics, new_registry
@@ -72,7 +73,10 @@ RECONNECT_S = 0.5
 GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycles; Python's own figure is 700
 STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must still end
 
-SESSIONS = {"settle": PROBING, "receive": PROBING, "listen": PINNED | {"synchronous_commit": "off"}}  # it only notifies
+SESSIONS = {
+    **dict.fromkeys(("settle", "receive", "receipts"), PROBING),
+    "listen": PINNED | {"synchronous_commit": "off"},  # it only notifies
+}
 # A host that is lost without a word answers nothing: these notice it first, so that a link is not left without a beat,
 # a deliver_sm not without its answer, and a new primary not without a daemon.
 TIMEOUTS_S = {"beat": 10.0, "control": 10.0, "receive": 10.0, "listen": 10.0}
@@ -134,9 +138,10 @@ class Daemon:
             wait_s=settings.daemon.receipt_wait_s,
             metrics=self._metrics,
             clock=clock,
-            wake=signals.arrival.set,
+            wake=signals.kept.set,
             unsettled=unsettled,
         )
+        self._intake = Intake(links=self._links, desk=self._receipts, metrics=self._metrics, wake=signals.arrival.set)
         self._inbound = InboundDesk(
             epochs=epochs, record=record, metrics=self._metrics, clock=clock, wake=signals.arrival.set
         )
@@ -154,7 +159,7 @@ class Daemon:
             links=self._links,
             gateway=lambda: self._gateway,
             settler=self._settler,
-            receipts=self._receipts,
+            intake=self._intake,
             inbound=self._inbound,
             record=record,
             fence=self._fence,
@@ -168,6 +173,7 @@ class Daemon:
             epochs=epochs,
             claimer=self._claimer,
             receipts=self._receipts,
+            intake=self._intake,
             doubt=Doubt(
                 settings=settings.daemon,
                 links=self._links,
@@ -196,6 +202,7 @@ class Daemon:
         self._backlog = Backlog(
             settler=self._settler,
             receipts=self._receipts,
+            intake=self._intake,
             inbound=self._inbound,
             metrics=self._metrics,
             clock=clock,
@@ -207,6 +214,7 @@ class Daemon:
             dispatcher=self._dispatcher,
             settler=self._settler,
             receipts=self._receipts,
+            intake=self._intake,
             inbound=self._inbound,
             backlog=self._backlog,
             pauses=self._pauses,
@@ -223,6 +231,7 @@ class Daemon:
             claimer=self._claimer,
             settler=self._settler,
             receipts=self._receipts,
+            intake=self._intake,
             inbound=self._inbound,
             pauses=self._pauses,
             record=record,
@@ -347,6 +356,7 @@ class Daemon:
                     ("claim", self._loops.claim),
                     ("settle", self._loops.settle),
                     ("receive", self._loops.receive),
+                    ("receipts", self._loops.apply_receipts),
                 )
             ]
             running.append(tasks.create_task(self._watch.run(), name="watch"))
@@ -377,7 +387,7 @@ class Daemon:
         """Answer each deliver_sm 0x64: the SMSC sends it again to whom it can be stored by."""
         while True:
             self._signals.arrival.clear()
-            self._receipts.refuse()
+            self._intake.refuse()
             self._inbound.refuse()
             await self._signals.arrival.wait()
 
@@ -397,6 +407,7 @@ class Daemon:
                     self._signals.written.clear()
                     self._signals.outcome.set()
                     self._signals.arrival.set()
+                    self._signals.kept.set()
                     await self._signals.written.wait()
                 connection = await self._connect(PINNED)
                 try:
@@ -448,7 +459,7 @@ class Daemon:
                 if connection is not None:  # seven loops try twice a second
                     log.warning("connection_lost", loop=name, problem=str(error))
             if name == "receive":
-                self._receipts.refuse()
+                self._intake.refuse()
                 self._inbound.refuse()
             await asyncio.sleep(RECONNECT_S)
 

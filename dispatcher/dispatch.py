@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dispatcher.job import RELEASED, What, after_submit, closed, deferred
+from dispatcher.job import KEEP, RELEASED, UNANSWERED, What, after_submit, closed, deferred
 from dispatcher.policy import CategoryRules, Defer, Send, Stop, before_send
 from gateway import (
     ShortMessage,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from dispatcher.inbound import InboundDesk
+    from dispatcher.intake import Intake
     from dispatcher.job import Job
     from dispatcher.ownership import Fence
-    from dispatcher.receipts import ReceiptDesk
     from dispatcher.record import Record
     from dispatcher.settle import Settler
     from gateway import Delivery, Gateway, Segment, SubmitResult
@@ -61,7 +61,7 @@ class Dispatcher:
         links: Mapping[str, LinkSettings],
         gateway: Callable[[], Gateway],
         settler: Settler,
-        receipts: ReceiptDesk,
+        intake: Intake,
         inbound: InboundDesk,
         record: Record,
         fence: Fence,
@@ -71,7 +71,7 @@ class Dispatcher:
         self._links = links
         self._gateway = gateway
         self._settler = settler
-        self._receipts = receipts
+        self._intake = intake
         self._inbound = inbound
         self._record = record
         self._fence = fence
@@ -164,7 +164,7 @@ class Dispatcher:
         touched: dict[Job, None] = {}
         for result in results:
             job: Job = result.submission.context  # type: ignore[assignment]
-            if job.settled is not None or (job.outcome is not None and job.outcome.what is not What.KEEP):
+            if job.settled is not None or (job.outcome is not None and job.outcome is not KEEP):
                 self._settler.put_late(job, result)
                 continue
             job.note(
@@ -178,7 +178,7 @@ class Dispatcher:
             touched[job] = None
         for job in touched:
             outcome = after_submit(job)
-            if outcome.what is What.CLOSED and job.refusal is not None and job.refusal[0] is Verdict.MISCONFIGURED:
+            if job.refusal is not None and outcome.what is What.CLOSED and job.refusal[0] is Verdict.MISCONFIGURED:
                 log.error("submit_misconfigured", link=link, job_id=job.id, reason=outcome.reason)
             if outcome is RELEASED:
                 self._settler.released(job)
@@ -192,7 +192,7 @@ class Dispatcher:
     def _record_answers(self, link: str, results: Sequence[SubmitResult]) -> None:
         entries = []
         for result in results:
-            if result.verdict is not Verdict.UNANSWERED and result.written_at:
+            if result.verdict is not UNANSWERED and result.written_at:
                 job: Job = result.submission.context  # type: ignore[assignment]
                 entries.append((job.id, job.enqueued_us, result.segment.part, result.command_status, result.message_id))
         if entries:
@@ -213,7 +213,7 @@ class Dispatcher:
 
     def delivered(self, link: str, deliveries: Sequence[Delivery]) -> None:
         """Receipts and MO messages; each is answered once it is committed."""
-        self._receipts.take(link, deliveries)
+        self._intake.take(link, deliveries)
         self._inbound.take(link, deliveries)
 
     def undecodable(self, link: str, octets: bytes, command_status: int) -> None:  # noqa: ARG002

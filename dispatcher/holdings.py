@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from config.settings import LinkSettings
     from dispatcher.claim import Claimer
     from dispatcher.inbound import InboundDesk
+    from dispatcher.intake import Intake
     from dispatcher.loops import Signals
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.pauses import Pauses
@@ -52,6 +53,7 @@ class Holdings:
         claimer: Claimer,
         settler: Settler,
         receipts: ReceiptDesk,
+        intake: Intake,
         inbound: InboundDesk,
         pauses: Pauses,
         record: Record,
@@ -67,6 +69,7 @@ class Holdings:
         self._claimer = claimer
         self._settler = settler
         self._receipts = receipts
+        self._intake = intake
         self._inbound = inbound
         self._pauses = pauses
         self._record = record
@@ -164,6 +167,7 @@ class Holdings:
         if not self._unopened:
             return
         await self._receipts.restore(connection, self._unopened)
+        await self._intake.restore(connection, self._unopened)
         # an owner that ended in order has answered what it stored: an equal message that comes now is a new one
         await self._inbound.restore(connection, [name for name, link in self._unopened.items() if not link.orderly])
         for name, link in self._unopened.items():

@@ -4,7 +4,8 @@
     urgent    claims lane 0, woken by the notification or its own clock
     claim     claims lanes 1 to 5
     settle    outcomes; one flush in flight
-    receive   receipts, then MO messages; one flush in flight
+    receive   keeps receipts and MO messages, and answers them
+    receipts  applies the receipts that were kept; one flush in flight
 
 An emergency never queues behind a flush, and the SMSC, which lets 1 to 100 deliver_sm be unanswered, never waits for a
 settle. Each loop runs until its connection breaks (``StoreUnavailable``) and is then given another one.
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dispatcher.claim import Claimer
     from dispatcher.dispatch import Dispatcher
     from dispatcher.inbound import InboundDesk
+    from dispatcher.intake import Intake
     from dispatcher.job import Job
     from dispatcher.pauses import Pauses
     from dispatcher.receipts import ReceiptDesk
@@ -42,12 +44,12 @@ PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind t
 PROBE_WHOLE_S = 10.0
 LISTEN_CHECK_S = 5.0
 EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
-SETTLE_PAUSE_S = 0.01  # after a small flush: a flush costs as much as 15 of its jobs
+PAUSE_S = 0.01  # after a small flush of outcomes or receipts: a flush costs as much as 15 of its jobs
 GATHER_S = 0.008  # receipts gather this long at most, and no longer than more of them come within each step
 GATHER_STEP_S = 0.002
 SMALLEST_USUAL = 8  # fewer are worth waiting for company
 SMALL_FLUSH = 200
-SLICE = 16  # jobs dispatched before the loop turns
+SLICE = 32  # jobs dispatched before the loop turns: 2 ms; fewer make more writes, to the record and to the socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Signals:
     claim: asyncio.Event = field(default_factory=asyncio.Event)  # lanes 1 to 5 may have become claimable
     urgent: asyncio.Event = field(default_factory=asyncio.Event)  # lane 0 may have
     outcome: asyncio.Event = field(default_factory=asyncio.Event)  # an outcome waits to be written
-    arrival: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt or a reply waits to be written
+    arrival: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt or a reply waits to be kept
+    kept: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt waits to be applied
     written: asyncio.Event = field(default_factory=asyncio.Event)  # something was written
 
     def wake_claims(self) -> None:
@@ -79,6 +82,7 @@ class Loops:
         dispatcher: Dispatcher,
         settler: Settler,
         receipts: ReceiptDesk,
+        intake: Intake,
         inbound: InboundDesk,
         backlog: Backlog,
         pauses: Pauses,
@@ -94,6 +98,7 @@ class Loops:
         self._dispatcher = dispatcher
         self._settler = settler
         self._receipts = receipts
+        self._intake = intake
         self._inbound = inbound
         self._backlog = backlog
         self._pauses = pauses
@@ -198,20 +203,34 @@ class Loops:
                 self._signals.outcome.set()
             self._signals.written.set()
             if settled < SMALL_FLUSH:
-                await asyncio.sleep(SETTLE_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
 
     async def receive(self, connection: Connection) -> None:
-        """Store receipts and replies."""
+        """Keep receipts and replies, and answer them."""
         self._signals.arrival.set()  # what a broken connection left
         while True:
             await self._signals.arrival.wait()
             await self._gather()
             self._signals.arrival.clear()
-            written = await self._receipts.flush(connection) + await self._inbound.flush(connection)
-            self._events_written |= written > 0
-            if self._backlog.deliveries:
+            await self._intake.keep(connection)
+            self._events_written |= await self._inbound.flush(connection) > 0
+            if self._backlog.unanswered:
                 self._signals.arrival.set()
             self._signals.written.set()
+
+    async def apply_receipts(self, connection: Connection) -> None:
+        """Raise the states of the segments that receipts name."""
+        self._signals.kept.set()  # what a broken connection left
+        while True:
+            await self._signals.kept.wait()
+            self._signals.kept.clear()
+            applied = await self._receipts.flush(connection)
+            self._events_written |= applied > 0
+            if self._receipts.pending:
+                self._signals.kept.set()
+            self._signals.written.set()
+            if applied < SMALL_FLUSH:
+                await asyncio.sleep(PAUSE_S)
 
     async def _gather(self) -> None:
         """Wait while receipts keep coming, some milliseconds at most: a flush of few costs as much as one of many.
@@ -221,7 +240,7 @@ class Loops:
         """
         seen = 0
         until = self._clock() + GATHER_S
-        while seen < (waiting := self._backlog.deliveries) and self._clock() < until:
+        while seen < (waiting := self._backlog.unanswered) and self._clock() < until:
             if waiting >= max(self._usual_flush, SMALLEST_USUAL):
                 break
             seen = waiting

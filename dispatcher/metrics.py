@@ -1,7 +1,8 @@
 """The dispatcher's metrics: jobs, queue, receipts, replies, doubt, database. Names and meanings are public.
 
 Labels come from closed sets: category, state, link, lane, class; never a number, a text or an id. The
-children of ``labels()`` are kept in dictionaries, since looking one up costs more than counting.
+children of ``labels()`` are kept in dictionaries, since looking one up costs more than counting; what is observed
+for each job is counted into plain numbers, which become samples when Prometheus asks.
 """
 
 from __future__ import annotations
@@ -9,10 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry as CollectorRegistry
-from prometheus_client import Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import Counter, Gauge, ProcessCollector, disable_created_metrics
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway import Buckets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.core import Metric
 
 BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -29,7 +36,7 @@ INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
 
 CLAIM_PARTS = ("settle", "receive")
 
-M = TypeVar("M", Counter, Gauge, Histogram)
+M = TypeVar("M", Counter, Gauge)
 
 
 class _Children(dict[tuple[str, ...], M], Generic[M]):
@@ -48,6 +55,35 @@ class _Children(dict[tuple[str, ...], M], Generic[M]):
         for labels in [labels for labels in self if labels[place] == value]:
             del self[labels]
             self.metric.remove(*labels)
+
+
+class _Histograms(Collector):
+    """One histogram by its label values, each made when first asked for."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        self._name = name
+        self._text = text
+        self._labels = labels
+        self._buckets: dict[tuple[str, ...], Buckets] = {}
+        registry.register(self)
+
+    def __getitem__(self, labels: tuple[str, ...]) -> Buckets:
+        buckets = self._buckets.get(labels)
+        if buckets is None:
+            buckets = self._buckets[labels] = Buckets(BUCKETS_S)
+        return buckets
+
+    def forget(self, place: int, value: str) -> None:
+        """Drop those that have this value in this place among their labels."""
+        for labels in [labels for labels in self._buckets if labels[place] == value]:
+            del self._buckets[labels]
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the samples."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, buckets in self._buckets.items():
+            buckets.add_to(family, labels)
+        yield family
 
 
 def new_registry() -> CollectorRegistry:
@@ -88,25 +124,19 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
-        self._enqueue_to_submit = _Children(
-            Histogram(
-                "tocsin_enqueue_to_submit_seconds",
-                "From the later of enqueue and due time to the first submit_sm. A rise: a lane waits for throttle,"
-                " window or a lost link.",
-                ("category", "link"),
-                buckets=BUCKETS_S,
-                registry=registry,
-            )
+        self._enqueue_to_submit = _Histograms(
+            "tocsin_enqueue_to_submit_seconds",
+            "From the later of enqueue and due time to the first submit_sm. A rise: a lane waits for throttle,"
+            " window or a lost link.",
+            ("category", "link"),
+            registry,
         )
-        self._submit_to_receipt = _Children(
-            Histogram(
-                "tocsin_submit_to_receipt_seconds",
-                "From the SMSC's acceptance of a part to its final receipt (DLR). A rise: the carrier delivers"
-                " late, or handsets are off.",
-                ("category", "link"),
-                buckets=BUCKETS_S,
-                registry=registry,
-            )
+        self._submit_to_receipt = _Histograms(
+            "tocsin_submit_to_receipt_seconds",
+            "From the SMSC's acceptance of a part to its final receipt (DLR). A rise: the carrier delivers"
+            " late, or handsets are off.",
+            ("category", "link"),
+            registry,
         )
         self._receipts = _Children(
             Counter(
@@ -197,7 +227,8 @@ class DispatcherMetrics:
             registry=registry,
         )
 
-        self._of_links: tuple[tuple[_Children[Any], int], ...] = (  # and the place of the link among their labels
+        # and the place of the link among their labels
+        self._of_links: tuple[tuple[_Children[Any] | _Histograms, int], ...] = (
             (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._inbound, 0),
             (self._uncertain, 0), (self._doubt_ended, 0), (self._fenced, 0), (self._failed_over, 0),
         )  # fmt: skip

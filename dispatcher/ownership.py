@@ -321,7 +321,7 @@ class Owner:
         return job
 
     async def give_back(self, connection: Connection, link: str, is_empty: Callable[[str], bool]) -> bool:
-        """Give a closed link back, so that the next owner need not wait; false when a job of it came to light.
+        """Give a closed link back, so the next owner need not wait; false when a job of it came to light or it is lost.
 
         ``is_empty`` says that memory holds no job of the link. It is asked under the lock, after every claim that was
         on its way: what such a claim brings later is dropped, since its epoch has passed.
@@ -332,7 +332,7 @@ class Owner:
         """
         async with connection.transaction():
             await connection.fetch("lock_link", link)
-            if not is_empty(link):
+            if not is_empty(link) or link not in self.epochs:  # lost while we waited for the lock
                 return False
             self._fence.lower(link)
             await connection.fetch(

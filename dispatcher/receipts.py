@@ -1,12 +1,11 @@
-"""Brings receipts home: each deliver_sm that is a receipt raises the state of one segment, or is kept.
+"""Brings receipts home: each raises the state of one segment, or is parked.
 
 A receipt is matched by its link's account and message id. First by the id exactly as it came, a batch in one update.
 What that leaves goes the slow way: every reading of the id (hex, decimal, without zeros), the exact one first, and the
 job's destination against the receipt's addresses, which carriers swap or leave out. Two candidates are none: nothing
 is guessed. What nobody can match is parked, in the table and in memory: a receipt may be earlier than its own
-submit_sm_resp. One whose answer was read but is not yet committed waits for that commit, unanswered. The
-deliver_sm_resp goes out after the commit; when the database is away it says 0x64, and the SMSC
-keeps the receipt.
+submit_sm_resp. One whose answer was read but is not yet committed waits for that commit. All of them were kept and
+answered by ``intake.py`` before; the row that keeps them goes when each of them is applied or parked.
 
 States only rise: unknown < undelivered < delivered. A repetition changes nothing but a counter.
 """
@@ -25,7 +24,7 @@ import structlog
 from dispatcher import doubt
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import EMPTY, array, texts
-from gateway import DeliveryState, IdFormat, Receipt, id_forms
+from gateway import DeliveryState, IdFormat, id_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,12 +33,10 @@ if TYPE_CHECKING:
     from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.store import Connection, Record
-    from gateway import Delivery
 
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 1_000
-MOST_UNWRITTEN = 20_000  # 1.2 kB each. A session's own bound forgets what came before it was bound anew
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
@@ -47,9 +44,14 @@ SETTLED_WITHIN_S = 10.0  # past its time-out, an unanswered request stands in th
 RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
 STATE = {rank: state.value for state, rank in RANK.items()}
 AMBIGUOUS = "TC300"  # SQLSTATE of apply_receipts
-OK = 0x00
-THROTTLED = 0x58  # ESME_RTHROTTLED: the SMSC keeps it and sends it again
-TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """A row of receipts that were answered; it goes when none of them is outstanding."""
+
+    id: int
+    outstanding: int
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +66,7 @@ class Item:
     source: str
     destination: str
     submitted_on: str
-    delivery: Delivery | None = None  # None: answered already, parked
+    taken: Taken | None = None  # None: applied, or parked
     parked_id: int = 0
     parked_at: float = 0.0  # monotonic
     told: bool = False  # as unmatched
@@ -127,16 +129,27 @@ class ReceiptDesk:
         self._waiting: deque[Item] = deque()
         self._flushing = 0  # of the flush in flight
         self._early_items = 0
-        self._is_full = False
-        self._early: dict[tuple[str, str], list[Item]] = {}  # unanswered until their segment's answer is committed
+        self._early: dict[tuple[str, str], list[Item]] = {}  # until their segment's answer is committed
+        self._taken: set[int] = set()  # rows that keep what is here
+        self._over: list[int] = []  # those of them that may go
         self._parked_items = 0
         self._parked: dict[tuple[str, str], list[Item]] = {}  # by link and each form of the id; ids share forms
         self._meanwhile: set[tuple[str, str]] | None = None  # link and message id, committed during the flush in flight
 
     @property
     def pending(self) -> int:
-        """Receipts not yet written; those that wait for a settle are not among them."""
+        """Receipts not yet applied; those that wait for a settle are not among them."""
         return len(self._waiting) + self._flushing
+
+    @property
+    def held(self) -> int:
+        """Receipts in memory that are not applied, those that wait for a settle included."""
+        return self.pending + self._early_items
+
+    @property
+    def taken(self) -> set[int]:
+        """Ids of the rows that keep what is here."""
+        return self._taken
 
     def look_back(self, horizon_s: float) -> None:
         """Look for a receipt's segment at least that far back."""
@@ -153,42 +166,13 @@ class ReceiptDesk:
         """The links that share the link's carrier account: a receipt may come over any of them."""
         return self._accounts.get(link) or [link]
 
-    def take(self, link: str, deliveries: Iterable[Delivery]) -> None:
-        """Queue the receipts among these; states that are not final are answered and counted."""
-        settings = self._links[link]
-        for delivery in deliveries:
-            receipt = delivery.receipt_or_inbound
-            if not isinstance(receipt, Receipt):
-                continue
-            rank = RANK.get(receipt.state)
-            if rank is None:
-                self._metrics.count_receipt(link, receipt.state.value)
-                delivery.answer(OK)
-                continue
-            if self.pending + self._early_items >= MOST_UNWRITTEN:
-                self._tell_full(link)
-                delivery.answer(THROTTLED)
-                continue
-            self._waiting.append(
-                Item(
-                    link=link,
-                    message_id=receipt.message_id,
-                    id_format=settings.message_id_format,
-                    rank=rank,
-                    error=receipt.error,
-                    source=receipt.source,
-                    destination=receipt.destination,
-                    submitted_on=receipt.submitted_on,
-                    delivery=delivery,
-                )
-            )
-        if self._waiting:
-            self._wake()
-
-    def _tell_full(self, link: str) -> None:
-        if not self._is_full:  # told again once half of it was written
-            self._is_full = True
-            log.warning("deliveries_refused", link=link, kind="receipts", waiting=MOST_UNWRITTEN)
+    def put(self, items: Sequence[Item], taken: Taken) -> None:
+        """Apply receipts that one row keeps."""
+        self._taken.add(taken.id)
+        for item in items:
+            item.taken = taken
+        self._waiting.extend(items)
+        self._wake()
 
     def accepted(self, link: str, message_id: str) -> None:
         """A segment with this id was committed: a receipt may have come before it."""
@@ -207,27 +191,11 @@ class ReceiptDesk:
                 self._waiting.append(item)
                 self._wake()
 
-    def refuse(self) -> None:
-        """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
-        while self._waiting:
-            self._refuse(self._waiting.popleft())
-        early, self._early = self._early, {}
-        self._early_items = 0
-        for items in early.values():
-            for item in items:
-                self._refuse(item)
-
-    def _refuse(self, item: Item) -> None:
-        if item.delivery is not None:
-            item.delivery.answer(TEMPORARY)
-        else:
-            self._park(item)
-
     async def flush(self, connection: Connection) -> int:
-        """Write what waits, then answer it; returns how many.
+        """Apply what waits; returns how many.
 
         Raises:
-            StoreUnavailable: what waited was answered 0x64, and the SMSC sends it again.
+            StoreUnavailable: it waits for the next flush. What of it took place changes nothing when it is repeated.
 
         """
         items: list[Item] = []
@@ -239,26 +207,35 @@ class ReceiptDesk:
                 self._early_items += 1
             else:
                 items.append(item)
-        if 2 * (len(self._waiting) + self._early_items) < MOST_UNWRITTEN:
-            self._is_full = False
-        if not items:
-            return 0
-        self._meanwhile = set()
-        self._flushing = len(items)
-        try:
-            await self._apply(connection, items)
-        except StoreUnavailable:
+        if items:
+            self._meanwhile = set()
+            self._flushing = len(items)
+            try:
+                await self._apply(connection, items)
+            except StoreUnavailable:
+                self._waiting.extendleft(reversed(items))
+                raise
+            finally:
+                self._meanwhile = None
+                self._flushing = 0
             for item in items:
-                self._refuse(item)
-            raise
-        finally:
-            self._meanwhile = None
-            self._flushing = 0
-        for item in items:
-            if item.delivery is not None:
-                item.delivery.answer(OK)
-                item.delivery = None
+                self._let_go(item)
+        if self._over:
+            over, self._over = self._over, []
+            try:
+                await connection.fetch("drop_taken", array(over))
+            except StoreUnavailable:
+                self._over = over
+                raise
+            self._taken.difference_update(over)
         return len(items)
+
+    def _let_go(self, item: Item) -> None:
+        taken, item.taken = item.taken, None
+        if taken is not None:
+            taken.outstanding -= 1
+            if not taken.outstanding:
+                self._over.append(taken.id)
 
     async def _apply(self, connection: Connection, items: list[Item]) -> None:
         best: dict[tuple[str, str], int] = {}

@@ -9,14 +9,14 @@ dropped.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import structlog
 
 from dispatcher.doubt import late_answers
-from dispatcher.job import KEEP, RELEASED, Accepted, Job, Late, Outcome, What, bits
+from dispatcher.job import ACCEPTED, KEEP, RELEASED, UNANSWERED, Accepted, Job, Late, Outcome, What, after_submit, bits
 from dispatcher.store import EMPTY, array, quoted, storable, texts
-from gateway import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 500  # jobs a flush: about 15 ms of Postgres
+ON_THE_WIRE = (What.SUBMITTED, What.UNCERTAIN)
 
 
 class Settler:
@@ -86,11 +87,26 @@ class Settler:
         self._wake()
 
     def put_late(self, job: Job, result: SubmitResult) -> None:
-        """A second answer to a segment: it resolves doubt, or is kept."""
-        if result.verdict is not Verdict.UNANSWERED:
+        """A second answer to a segment: it spares what waits to be sent again, resolves doubt, or is kept."""
+        again = self._claimer.claimed_again(job)
+        if again is not None and result.verdict is ACCEPTED and self._spare(again, result):
+            return
+        if result.verdict is not UNANSWERED:
             answer = Accepted(result.segment.part, result.message_id, result.written_at)
-            self._late.append(Late(job, answer, accepted=result.verdict is Verdict.ACCEPTED))
+            self._late.append(Late(job, answer, accepted=result.verdict is ACCEPTED))
             self._wake()
+
+    def _spare(self, again: Job, result: SubmitResult) -> bool:
+        """Keep a part from being sent again that was accepted after all, if it still waits in the link's room."""
+        submission, part = again.submission, result.segment.part
+        if submission is None or again.outcome not in (None, KEEP) or not submission.spare(part):
+            return False
+        again.note(part, ACCEPTED, result.command_status, result.message_id, result.written_at)
+        outcome = after_submit(again)
+        submission.stopped |= outcome is not KEEP
+        self.put(again, outcome)
+        log.info("late_answer_settled", link=again.link, job_id=again.id, outcome="spared")
+        return True
 
     def released(self, job: Job) -> None:
         """Nothing of the job is on the wire: back to the queue, once its row says which parts are done."""
@@ -139,7 +155,7 @@ class Settler:
             ending: list[int] = []
             for job, outcome, _ in settling:
                 job.answers = []
-                if outcome.what is not What.KEEP:
+                if outcome is not KEEP:
                     job.batch.outstanding -= 1
                     if job.batch.outstanding == 0:
                         ending.append(job.batch.number)
@@ -169,6 +185,7 @@ class Settler:
         number = {link: n for n, link in enumerate(self._epochs, 1)}
         now = self._clock()
         owned = [item for item in settling if self._epochs.get(item[0].link) == item[0].epoch]
+        more = [answers[1:] for _, _, answers in owned]
         rows = await connection.fetch(
             "settle",
             texts(self._epochs),
@@ -176,7 +193,7 @@ class Settler:
             array([job.id for job, _, _ in owned]),
             array([number[job.link] for job, _, _ in owned]),
             array([job.lane for job, _, _ in owned]),
-            array([0 if outcome is RELEASED else outcome.what.value for _, outcome, _ in owned]),
+            array([0 if outcome is RELEASED else int(outcome.what) for _, outcome, _ in owned]),
             # states and reasons are words of ours: they need no quotes
             array([outcome.state or EMPTY for _, outcome, _ in owned]),
             array([outcome.reason or EMPTY for _, outcome, _ in owned]),
@@ -184,11 +201,14 @@ class Settler:
             array([job.attempt for job, _, _ in owned]),
             array([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
             array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in owned]),
-            array([_nested([str(answer.part) for answer in answers]) for _, _, answers in owned]),
-            array([_nested([quoted(answer.message_id) for answer in answers]) for _, _, answers in owned]),
-            array([_nested([f"{now - answer.written_at:.6f}" for answer in answers]) for _, _, answers in owned]),
+            array([answers[0].part if answers else None for _, _, answers in owned]),
+            texts([answers[0].message_id if answers else None for _, _, answers in owned]),
+            array([now - answers[0].written_at if answers else None for _, _, answers in owned]),
             array(batches),
             array([job.parts for job, _, _ in owned]),
+            array([_nested([str(answer.part) for answer in others]) for others in more]),
+            array([_nested([quoted(answer.message_id) for answer in others]) for others in more]),
+            array([_nested([str(now - answer.written_at) for answer in others]) for others in more]),
         )
         return {row[0] for row in rows}
 
@@ -201,7 +221,7 @@ class Settler:
         again: dict[Job, None] = {}
         for job, outcome, answers in settling:
             job.answers[:0] = answers
-            if outcome.what is not What.KEEP:
+            if outcome is not KEEP:
                 job.batch.outstanding += 1
             again[job] = None
             if answers:
@@ -223,13 +243,14 @@ class Settler:
 
     def _settled(self, settling: list[tuple[Job, Outcome, list[Accepted]]], written: set[int]) -> None:
         ended = []
+        told: Counter[tuple[str, str]] = Counter()
         for job, outcome, answers in settling:
             if job.id not in written:
                 self._fenced(job, outcome, answers)
                 continue
             for answer in answers:
                 self._committed(job.link, answer)
-            if outcome.what is What.KEEP:
+            if outcome is KEEP:
                 continue
             job.settled = outcome
             job.submission = None
@@ -238,20 +259,22 @@ class Settler:
                 continue
             self._claimer.gone(job)
             ended.append((job.id, job.enqueued_us))
-            self._metrics.count_job(job.category, _told(outcome))
-            if job.first_written_at and outcome.what in (What.SUBMITTED, What.UNCERTAIN):
+            told[job.category, outcome.told] += 1
+            if job.first_written_at and outcome.what in ON_THE_WIRE:
                 self._metrics.observe_submit(job.category, job.link, max(0.0, job.first_written_at - job.due_at))
+        for (category, state), jobs in told.items():
+            self._metrics.count_job(category, state, jobs)
         if ended:
             self._record.settled(ended, self._clock())
 
     def _fenced(self, job: Job, outcome: Outcome, answers: list[Accepted]) -> None:
         """Its row is gone, or the link had another owner since its claim: keep the accepted answers, and no more."""
         self._late.extend(Late(job, answer, accepted=True) for answer in answers)
-        if outcome.what is not What.KEEP:
+        if outcome is not KEEP:
             job.settled = outcome
             job.submission = None
             self._claimer.gone(job)
-            if not self._claimer.is_claimed_again(job):  # what the record knows of the later claim must stay
+            if self._claimer.claimed_again(job) is None:  # what the record knows of the later claim must stay
                 self._record.settled([(job.id, job.enqueued_us)], self._clock())
         log.warning("settle_fenced", link=job.link, job_id=job.id, answers=len(answers))
 
@@ -271,21 +294,16 @@ class Settler:
 
 def _seconds(job: Job, outcome: Outcome, now: float) -> float:
     """The statement's delay_s: how long a deferred job waits, or how long ago what is in doubt was written."""
-    if outcome.what is What.UNCERTAIN:
+    if job.doubt and outcome.what is What.UNCERTAIN:
         return max(now - job.doubted_at, 1e-6) if job.doubted_at else 0.0
     return outcome.delay_s
 
 
-def _nested(elements: list[str]) -> str:
-    """An array literal as an element of another one."""
+def _nested(elements: list[str]) -> str | None:
+    """An array literal as an element of another one; None for no elements."""
+    if not elements:
+        return None
     literal = ",".join(elements)
     if '"' in literal:
         literal = literal.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{{{literal}}}"'
-
-
-def _told(outcome: Outcome) -> str:
-    """The state's name as users know it."""
-    if outcome.what is What.CLOSED:
-        return outcome.state
-    return {What.SUBMITTED: "submitted", What.DEFERRED: "deferred", What.UNCERTAIN: "uncertain"}[outcome.what]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.intake import LEFT_AFTER_S, Intake
 from dispatcher.policy import CategoryRules
 from dispatcher.retention import Retention
 from dispatcher.store import array, texts
@@ -44,6 +45,7 @@ class Upkeep:
         epochs: Mapping[str, int],
         claimer: Claimer,
         receipts: ReceiptDesk,
+        intake: Intake,
         doubt: Doubt,
         metrics: DispatcherMetrics,
         categories: dict[str, CategoryRules],
@@ -57,6 +59,7 @@ class Upkeep:
         self._epochs = epochs
         self._claimer = claimer
         self._receipts = receipts
+        self._intake = intake
         self._doubt = doubt
         self._metrics = metrics
         self._categories = categories
@@ -103,6 +106,7 @@ class Upkeep:
             ("send_doubt_again", 1.0, self._doubt.send_again),
             ("give_up_doubt", 5.0, self._doubt.give_up),
             ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
+            ("find_receipts_left", LEFT_AFTER_S, self._find_receipts_left),
             ("give_up_receipts", give_up_s, self._give_up_receipts),
             ("measure", 15.0, self._measure),
             ("measure_doubt", 15.0, self._doubt.measure),
@@ -173,6 +177,10 @@ class Upkeep:
 
     async def _forget_resent(self, connection: Connection) -> None:
         await connection.fetch("forget_resent", self._longest_s + self._settings.unknown_after_s)
+
+    async def _find_receipts_left(self, connection: Connection) -> None:
+        if self._epochs:
+            await self._intake.restore(connection, list(self._epochs), LEFT_AFTER_S)
 
     async def _give_up_receipts(self, connection: Connection) -> None:
         for row in await connection.fetch(

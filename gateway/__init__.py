@@ -29,7 +29,7 @@ from gateway.messages import (
     SubmitResult,
     Verdict,
 )
-from gateway.metrics import GatewayMetrics, LinkMetrics
+from gateway.metrics import Buckets, GatewayMetrics, LinkMetrics
 from gateway.observer import Delivery, LinkObserver, LinkState
 from gateway.pdu import DeliverSm
 from gateway.probe import Probed, probe
@@ -42,6 +42,7 @@ __all__ = [
     "Address",
     "Alphabet",
     "BrokenStream",
+    "Buckets",
     "Coding",
     "Concatenation",
     "DeliverSm",

@@ -19,6 +19,7 @@ Where smpplib's tables differ from SMPP v3.4, and what is done here:
 
 from __future__ import annotations
 
+import re
 import struct
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -227,6 +228,17 @@ class _Layout:
                 at = end
         return values, at
 
+    def pattern(self) -> re.Pattern[bytes]:
+        """All fields up to the octet string, each text a group and each run of integers one."""
+        return re.compile(
+            b"".join(
+                b"([^\\0]{0,%d})\\0" % step.limit if isinstance(step, _Text) else b"(.{%d})" % step.struct.size
+                for step in self.steps
+                if not isinstance(step, _Octets)
+            ),
+            re.DOTALL,
+        )
+
     def decode_answer(self, frame: bytes) -> tuple[list[Value], int]:
         """Values as far as they are there: an answer may have no body, or text without its NUL."""
         values: list[Value] = []
@@ -409,14 +421,42 @@ def decode(frame: bytes) -> AnyPdu:
         tlvs = _decode_tlvs(frame, at, None)
         return Pdu(command_id, command_status, sequence_number, dict(zip(layout.names, values, strict=True)), tlvs)
     head = Header(length, command_id, command_status, sequence_number)
+    if layout is _DELIVER_SM:
+        values, at = _deliver_sm_values(frame) or layout.decode(head, frame)
+        tlvs = _decode_tlvs(frame, at, head) if at < length else ()
+        return DeliverSm._make((command_status, sequence_number, *values, tlvs))
     values, at = layout.decode(head, frame)
     tlvs = _decode_tlvs(frame, at, head) if at < length else ()
-    if layout is _DELIVER_SM:
-        return DeliverSm._make((command_status, sequence_number, *values, tlvs))
     return Pdu(command_id, command_status, sequence_number, dict(zip(layout.names, values, strict=True)), tlvs)
 
 
 _SUBMIT_SM_RESP_ID = int(CommandId.SUBMIT_SM_RESP)
+_DELIVER_SM_PATTERN = _DELIVER_SM.pattern()
+
+
+def _deliver_sm_values(frame: bytes) -> tuple[list[Value], int] | None:
+    """Read what ``_Layout.decode`` reads, at one stroke; None where it has to say what is wrong."""
+    found = _DELIVER_SM_PATTERN.match(frame, HEADER_OCTETS)
+    if found is None:
+        return None
+    service_type, source, source_addr, dest, destination_addr, kinds, scheduled, validity, numbers = found.groups()
+    at = found.end()
+    end = at + numbers[-1]
+    if end > len(frame):
+        return None
+    values = [
+        service_type.decode("latin-1"),
+        *source,
+        source_addr.decode("latin-1"),
+        *dest,
+        destination_addr.decode("latin-1"),
+        *kinds,
+        scheduled.decode("latin-1"),
+        validity.decode("latin-1"),
+        *numbers,
+        frame[at:end],
+    ]
+    return values, end
 
 
 def _decode_tlvs(frame: bytes, at: int, request: Header | None) -> tuple[Tlv, ...]:

@@ -8,6 +8,7 @@ from their text where a TLV is absent: SMPP v3.4 leaves the text to each SMSC, a
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway import gsm7
@@ -24,6 +25,12 @@ SMSC_RECEIPT: Final = 0x04
 INTERMEDIATE_NOTIFICATION: Final = 0x20
 UDHI: Final = 0x40
 
+# As numbers, since finding a member of an enum takes Python 3.11 0.15 us
+_MESSAGE_ID: Final = int(Tag.RECEIPTED_MESSAGE_ID)
+_MESSAGE_STATE: Final = int(Tag.MESSAGE_STATE)
+_NETWORK_ERROR_CODE: Final = int(Tag.NETWORK_ERROR_CODE)
+_MESSAGE_PAYLOAD: Final = int(Tag.MESSAGE_PAYLOAD)
+
 IdFormat = Literal["auto", "text", "hex", "decimal"]
 
 _STATE_OF_NUMBER: Final = {  # message_state, section 5.2.28; 0 and 9 are of v5.0
@@ -38,6 +45,7 @@ _STATE_OF_NUMBER: Final = {  # message_state, section 5.2.28; 0 and 9 are of v5.
     8: DeliveryState.UNDELIVERED,  # rejected
     9: DeliveryState.UNDELIVERED,  # skipped
 }
+_ENROUTE, _UNKNOWN = DeliveryState.ENROUTE, DeliveryState.UNKNOWN
 # Any other word is UNKNOWN, "0" among them: some send it for success, and nothing says so.
 _STATE_OF_WORD: Final = {
     "DELIVRD": DeliveryState.DELIVERED,
@@ -70,6 +78,7 @@ _ERROR = re.compile(r"(?!null\b)[0-9A-Za-z]{1,8}", re.IGNORECASE)
 _DATE = re.compile(  # YYMMDDhhmm, with or without seconds
     r"(\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d)(?:\d\d)?", re.ASCII
 )
+LONGEST_DATE: Final = 15  # characters looked at: one more than a date may have
 _LONGEST_HEX_ID: Final = 16  # digits of a 64-bit number; longer ids are names, not numbers
 _LONGEST_DECIMAL_ID: Final = 20
 
@@ -85,7 +94,7 @@ def parse(deliver: DeliverSm, *, alphabet: Alphabet = "gsm7", text_receipts: boo
     if message_type == SMSC_RECEIPT or message_type & INTERMEDIATE_NOTIFICATION:
         return _receipt(deliver, _labels(deliver), intermediate=bool(message_type & INTERMEDIATE_NOTIFICATION))
     if message_type == 0:
-        if deliver.tlv(Tag.RECEIPTED_MESSAGE_ID) is not None and deliver.tlv(Tag.MESSAGE_STATE) is not None:
+        if deliver.tlv(_MESSAGE_ID) is not None and deliver.tlv(_MESSAGE_STATE) is not None:
             return _receipt(deliver, _labels(deliver), intermediate=False)
         if text_receipts:
             labels = _labels(deliver)
@@ -102,10 +111,10 @@ def parse(deliver: DeliverSm, *, alphabet: Alphabet = "gsm7", text_receipts: boo
 
 def _receipt(deliver: DeliverSm, labels: dict[str, str], *, intermediate: bool) -> Receipt:
     return Receipt(
-        message_id=_c_octets(deliver.tlv(Tag.RECEIPTED_MESSAGE_ID)) or _first_word(labels.get("id", "")),
-        state=DeliveryState.ENROUTE if intermediate else _state(deliver.tlv(Tag.MESSAGE_STATE), labels),
-        error=_error(labels.get("err", ""), deliver.tlv(Tag.NETWORK_ERROR_CODE)),
-        submitted_on=_submit_date(_first_word(labels.get("submitdate", ""))),
+        message_id=_c_octets(deliver.tlv(_MESSAGE_ID)) or _first_word(labels.get("id", "")),
+        state=_ENROUTE if intermediate else _state(deliver.tlv(_MESSAGE_STATE), labels),
+        error=_error(labels.get("err", ""), deliver.tlv(_NETWORK_ERROR_CODE)),
+        submitted_on=_submit_date(_first_word(labels.get("submitdate", ""))[:LONGEST_DATE]),
         source=deliver.source_addr,
         destination=deliver.destination_addr,
     )
@@ -144,7 +153,7 @@ def _labels(deliver: DeliverSm) -> dict[str, str]:
 
 def user_data(deliver: DeliverSm) -> bytes:
     """short_message, or message_payload where short_message is empty."""
-    return deliver.short_message or deliver.tlv(Tag.MESSAGE_PAYLOAD) or b""
+    return deliver.short_message or deliver.tlv(_MESSAGE_PAYLOAD) or b""
 
 
 def _c_octets(value: bytes | None) -> str:
@@ -162,7 +171,7 @@ def _state(message_state: bytes | None, labels: dict[str, str]) -> DeliveryState
         state = _STATE_OF_NUMBER.get(int.from_bytes(message_state))
         if state is not None:
             return state
-    return _STATE_OF_WORD.get(_first_word(labels.get("stat", "")).upper(), DeliveryState.UNKNOWN)
+    return _STATE_OF_WORD.get(_first_word(labels.get("stat", "")).upper(), _UNKNOWN)
 
 
 def _error(err: str, network_error_code: bytes | None) -> str:
@@ -175,6 +184,7 @@ def _error(err: str, network_error_code: bytes | None) -> str:
     return ""
 
 
+@lru_cache(maxsize=256)  # receipts come within minutes of one another
 def _submit_date(digits: str) -> str:
     """YYMMDDhhmm out of 10, 12 or 14 digits, "" where they are no date.
 
@@ -229,7 +239,7 @@ def _inbound(deliver: DeliverSm, alphabet: Alphabet) -> Inbound:
         part=part,
         parts=parts,
         is_text=text is not None,
-        payload=(deliver.tlv(Tag.MESSAGE_PAYLOAD) or b"") if deliver.short_message else b"",
+        payload=(deliver.tlv(_MESSAGE_PAYLOAD) or b"") if deliver.short_message else b"",
     )
 
 

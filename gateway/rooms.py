@@ -152,19 +152,29 @@ class WaitingRooms:
             submission = room[0]
             segments = submission.segments
             index = submission.next_index
+            if submission.spared:
+                while index < len(segments) and submission.spared >> (segments[index].part - 1) & 1:
+                    index += 1
+                if index == len(segments):
+                    self._leave(submission)
+                    continue
             token = (submission, segments[index])
             if not self._is_due(token, now):
                 room.popleft()
                 continue
             submission.next_index = index + 1
             if index + 1 == len(segments):
-                room.popleft()
-                if submission is self._midway:
-                    self._midway = None
+                self._leave(submission)
             elif lane:
                 self._midway = submission
             return token
         return None
+
+    def _leave(self, submission: Submission) -> None:
+        """Take the first of its lane's room out: nothing of it waits any more."""
+        self._rooms[submission.lane].popleft()
+        if submission is self._midway:
+            self._midway = None
 
     def _is_due(self, token: Token, now: float) -> bool:
         submission = token[0]

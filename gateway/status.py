@@ -105,8 +105,8 @@ def verdict(
     ``repeated`` says that the same segment has met a link fault before, so a new session did not help: then a
     wrong command_length (0x02) is our own fault, and any other link fault spends an attempt.
     """
-    found = overrides.get(command_status) or VERDICTS.get(command_status, Verdict.AMBIGUOUS)
-    if repeated and found is Verdict.LINK_FAULT:
+    found = overrides.get(command_status) or VERDICTS.get(command_status, _AMBIGUOUS)
+    if repeated and found is _LINK_FAULT:
         return Verdict.MISCONFIGURED if command_status == 0x02 else Verdict.RETRY
     return found
 

@@ -5,6 +5,7 @@
 -- (`not in` of a subselect is hashed once; `<> all` of a parameter is compared element by element.)
 -- Locks: key share on the link rows (the fence); no key update, skip locked, on the rows taken; rows are not updated.
 -- Index: ready's primary key, one range scan a window. Units: seconds, microseconds since 1970 for enqueued_us.
+-- (date_part gives float8, which holds a microsecond until 2106; extract gives numeric, which costs a microsecond a value.)
 with picked as materialized (
     select r.*
     from unnest($3::text::text[], $4::text::smallint[], $5::text::bigint[], $6::text::bigint[], $7::text::int[])
@@ -21,20 +22,19 @@ with picked as materialized (
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
     where exists (select from picked)
     for key share of l
-), fenced as materialized (
-    select p.*, f.epoch from picked p join fence f on f.name = p.link
 ), batch as materialized (
-    select nextval('tocsin.batch_id') as number, pg_current_xact_id()::text::bigint as xid from (select from fenced limit 1) p
+    select nextval('tocsin.batch_id') as number, pg_current_xact_id()::text::bigint as xid
+    where exists (select from picked p join fence f on f.name = p.link)
 ), journal as (
     insert into tocsin.claim (batch, link, lane, epoch, ids)
-    select b.number, p.link, p.lane, p.epoch, array_agg(p.id) from fenced p cross join batch b
-    group by b.number, p.link, p.lane, p.epoch
+    select b.number, p.link, p.lane, f.epoch, array_agg(p.id) from picked p join fence f on f.name = p.link cross join batch b
+    group by b.number, p.link, p.lane, f.epoch
 )
 select b.number, b.xid, p.link, p.lane, p.id, p.recipient, p.sender, p.body, p.category, p.flash, p.options, p.attempt, p.resends,
-       p.parts, p.done::text, (extract(epoch from p.enqueued_at) * 1000000)::bigint as enqueued_us,
-       extract(epoch from p.expires_at - now())::float8 as life_s, extract(epoch from now() - p.due_at)::float8 as waited_s,
+       p.parts, p.done::text, (date_part('epoch', p.enqueued_at) * 1000000)::bigint as enqueued_us,
+       date_part('epoch', p.expires_at - now()) as life_s, date_part('epoch', now() - p.due_at) as waited_s,
        exists (select from tocsin.suppression s where s.recipient = p.recipient and s.sender in (p.sender, '')) as suppressed
-from fenced p cross join batch b;
+from picked p join fence f on f.name = p.link cross join batch b;
 
 -- name: probe
 -- Which ids stand in a range of a lane: finds rows whose transaction committed after a higher id was read.

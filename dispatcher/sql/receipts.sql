@@ -18,7 +18,7 @@ with rise as (
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
     -- a job that was sent again may have two rows of its one part: the better one counts, as it does among several parts
     returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
-              extract(epoch from now() - s.submitted_at)::float8 as age
+              date_part('epoch', now() - s.submitted_at) as age
 ), checked as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
 ), raised as materialized (

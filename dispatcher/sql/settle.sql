@@ -4,8 +4,8 @@
 -- $3 id, $4 link_no, $5 lane, $6 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain),
 -- $7 state of closed, $8 reason (of uncertain SESSION_LOST: no answer can come any more), $9 delay_s: of deferred until it is due, of
 -- uncertain since its last part in doubt was written (0: not known); $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link
--- cuts them,
--- and, for the parts accepted since the last flush, array literals again: $13 parts, $14 message ids, $15 ages in seconds.
+-- cuts them; of the parts accepted since the last flush the first: $13 part, $14 message id, $15 age in seconds (all null: none),
+-- and the others, array literals again: $18 parts, $19 message ids, $20 ages (null: none; a function scan a job is dear).
 -- $16: batches of the journal that are over.
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
 -- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
@@ -18,32 +18,45 @@ with fence as materialized (
     select o.*, f.name as link, f.receipts
     from unnest($3::text::bigint[], $4::text::smallint[], $5::text::smallint[], $6::text::smallint[], $7::text::text[],
                 $8::text::text[], $9::text::float8[], $10::text::smallint[], $11::text::text[], $12::text::text[],
-                $13::text::text[], $14::text::text[], $15::text::text[], $17::text::smallint[])
-         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, answered, message_ids, ages, parts)
+                $13::text::smallint[], $14::text::text[], $15::text::float8[], $17::text::smallint[], $18::text::text[],
+                $19::text::text[], $20::text::text[])
+         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, part, message_id, age, parts, more_parts, more_ids, more_ages)
     join fence f on f.n = o.link_no
 ), gone as (
     delete from tocsin.ready r using outcome o
     where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what > 0
-    returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.body, r.category, r.flash, r.options,
-              r.enqueued_at, r.due_at, r.expires_at, r.cancel_group, o.attempt, r.resends, o.parts, o.done::varbit as done,
-              coalesce(r.first_wire_at, now()) as first_wire_at,
-              o.what, o.state, o.reason, o.delay_s, o.doubt, o.answered, o.message_ids, o.ages, o.receipts
+    -- what is asked of each row stands first: a row is unpacked up to the last column that is read
+    returning o.what, o.receipts, r.resends, o.more_parts, o.part, r.id, r.link, r.lane, r.app, r.client_ref, r.recipient, r.sender,
+              r.category, r.enqueued_at, o.attempt, o.parts, o.message_id, o.age, o.more_ids, o.more_ages,
+              r.body, r.flash, r.options, r.due_at, r.expires_at, r.cancel_group, o.done::varbit as done,
+              coalesce(r.first_wire_at, now()) as first_wire_at, o.state, o.reason, o.delay_s, o.doubt
 ), stays as (
     update tocsin.ready r set done = o.done::varbit, attempt = o.attempt, parts = o.parts, first_wire_at = coalesce(r.first_wire_at, now())
     from outcome o
     where r.link = o.link and r.lane = o.lane and r.id = o.id and o.what = 0
     returning r.link, r.lane, r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.enqueued_at, o.attempt, r.resends, o.parts,
-              o.answered, o.message_ids, o.ages
-), accepted as (
-    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, resends, parts, answered, message_ids, ages from gone
+              o.part, o.message_id, o.age, o.more_parts, o.more_ids, o.more_ages
+), accepted as not materialized (
+    select more_parts, part, id, resends, link, lane, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, message_id,
+           age, more_ids, more_ages from gone
     union all
-    select link, lane, id, app, client_ref, recipient, sender, category, enqueued_at, attempt, resends, parts, answered, message_ids, ages from stays
+    select more_parts, part, id, resends, link, lane, app, client_ref, recipient, sender, category, enqueued_at, attempt, parts, message_id,
+           age, more_ids, more_ages from stays
+), answer as (
+    select a.id, a.part, a.message_id, a.age, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane, a.client_ref,
+           a.enqueued_at, a.app, a.resends
+    from accepted a where a.part is not null
+    union all
+    select a.id, m.part, m.message_id, m.age, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane, a.client_ref,
+           a.enqueued_at, a.app, a.resends
+    from accepted a, unnest(a.more_parts::smallint[], a.more_ids::text[], a.more_ages::float8[]) m (part, message_id, age)
+    where a.more_parts is not null
 ), into_sent as (
     insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
                              enqueued_at, app, message_id, reason, resends)
-    select now() - make_interval(secs => p.age), a.id, p.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
-           a.client_ref, a.enqueued_at, a.app, p.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0)
-    from accepted a, unnest(a.answered::smallint[], a.message_ids::text[], a.ages::float8[]) p (part, message_id, age)
+    select now() - make_interval(secs => a.age), a.id, a.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
+           a.client_ref, a.enqueued_at, a.app, a.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0)
+    from answer a
 ), keeping as materialized (
     select name, keep_text_days from tocsin.category where keep_text_days > 0
 ), into_text as (

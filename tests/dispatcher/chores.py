@@ -47,6 +47,7 @@ class Chores:
             epochs=one.epochs,
             claimer=one.claimer,
             receipts=one.receipts,
+            intake=one.intake,
             doubt=Doubt(
                 settings=settings or DaemonSettings(),
                 links=one.links,

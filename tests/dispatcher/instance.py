@@ -13,6 +13,7 @@ from config.settings import load
 from dispatcher.apply import apply
 from dispatcher.claim import Claimer
 from dispatcher.inbound import InboundDesk
+from dispatcher.intake import Intake
 from dispatcher.job import after_submit
 from dispatcher.metrics import DispatcherMetrics
 from dispatcher.receipts import ReceiptDesk
@@ -85,6 +86,7 @@ class Instance:
             wake=lambda: None,
             unsettled=unsettled,
         )
+        self.intake = Intake(links=links, desk=self.receipts, metrics=self.metrics, wake=lambda: None)
         self.inbound = InboundDesk(
             epochs=self.epochs, record=record, metrics=self.metrics, clock=self.clock, wake=lambda: None
         )
@@ -160,12 +162,18 @@ class Instance:
         return number
 
     async def receive(self, *said: Receipt, link: str = LINK) -> list[Given]:
-        """Let receipts come and be written."""
+        """Let receipts come, be kept and be applied."""
         given = [Given(one) for one in said]
-        self.receipts.take(link, given)  # type: ignore[arg-type]
+        self.intake.take(link, given)  # type: ignore[arg-type]
+        await self.bring_home()
+        return given
+
+    async def bring_home(self) -> None:
+        """Keep and apply every receipt that can be."""
+        while self.intake.pending:
+            await self.intake.keep(self.flushing)
         while self.receipts.pending:
             await self.receipts.flush(self.flushing)
-        return given
 
     async def deliver(self, *said: Inbound, link: str = LINK, session_lives: bool = True) -> list[Given]:
         """Let MO messages come and be stored."""

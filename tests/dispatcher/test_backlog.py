@@ -25,7 +25,12 @@ def low_bounds(monkeypatch):
 
 def backlog_of(one: Instance) -> Backlog:
     return Backlog(
-        settler=one.settler, receipts=one.receipts, inbound=one.inbound, metrics=one.metrics, clock=one.clock
+        settler=one.settler,
+        receipts=one.receipts,
+        intake=one.intake,
+        inbound=one.inbound,
+        metrics=one.metrics,
+        clock=one.clock,
     )
 
 
@@ -41,7 +46,7 @@ async def answered(one: Instance, count: int) -> None:
 def flood(one: Instance, count: int) -> None:
     """So many receipts wait to be written."""
     receipts = [Given(Receipt(f"r{n}", DeliveryState.DELIVERED)) for n in range(count)]
-    one.receipts.take(LINK, receipts)  # type: ignore[arg-type]
+    one.intake.take(LINK, receipts)  # type: ignore[arg-type]
 
 
 def held_s(one: Instance, part: str) -> float:
@@ -83,8 +88,7 @@ async def test_the_part_of_which_most_waits_is_the_one_that_is_counted(tmp_path,
         backlog.holds_others()
         backlog.holds_urgent()
         await one.flush()
-        while one.receipts.pending:
-            await one.receipts.flush(one.flushing)
+        await one.bring_home()
         one.clock.ahead_s += 4.0
         backlog.holds_others()
         backlog.holds_urgent()
@@ -103,8 +107,7 @@ async def test_a_wait_that_lasts_is_told_once_and_so_is_its_end(tmp_path, queue_
         with structlog.testing.capture_logs() as logs:
             flood(one, 3)
             backlog.holds_others()
-            while one.receipts.pending:
-                await one.receipts.flush(one.flushing)
+            await one.bring_home()
             backlog.holds_others()
             assert logs == []
 
@@ -112,8 +115,7 @@ async def test_a_wait_that_lasts_is_told_once_and_so_is_its_end(tmp_path, queue_
             for _ in range(3):
                 backlog.holds_others()
                 one.clock.ahead_s += TELL_AFTER_S
-            while one.receipts.pending:
-                await one.receipts.flush(one.flushing)
+            await one.bring_home()
             backlog.holds_others()
 
         assert [(entry["event"], entry["lanes"], entry["part"]) for entry in logs] == [

@@ -414,6 +414,58 @@ async def test_a_late_acceptance_of_what_is_claimed_again_is_kept_beside_the_res
         assert await one.app.value("select count(*) from tocsin.deferred") == 0
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+async def test_a_late_acceptance_spares_a_part_that_is_claimed_again_and_still_waits(tmp_path, queue_url, parts):
+    """The link holds it back for its throttle or its window: nothing forces us to send twice what was taken once."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await one.app.enqueue(category="emergency", body="x" * (100 if parts == 1 else 153 * parts))
+        (job,) = await one.claim()
+        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
+        await one.flush()
+        await chores.run()
+        await chores.run()
+        (again,) = await one.claim()
+        waits = one.submit(again)
+
+        one.late(job, 1, Verdict.ACCEPTED, "late")
+        await one.flush()
+
+        assert [row["message_id"] for row in await one.app.sent(number)] == ["late"]
+        if parts == 1:
+            assert waits.stopped
+        else:
+            assert again.done == 0b001
+            waits.next_index = parts
+            one.answered(again, [(part, Verdict.ACCEPTED, 0, f"m{part}") for part in range(2, parts + 1)])
+            await one.flush()
+        assert await one.app.state(number) == "submitted"
+        assert len(await one.app.sent(number)) == parts
+        assert await one.app.value("select count(*) from tocsin.claim") == 0
+
+
+@pytest.mark.parametrize("where", ["on the wire", "settled"])
+async def test_a_late_acceptance_of_a_part_that_was_written_again_is_kept_as_fenced(tmp_path, queue_url, where):
+    """It cannot be taken back."""
+    async with instance(tmp_path, queue_url) as one:
+        chores = Chores(one)
+        number = await one.app.enqueue(category="emergency")
+        (job,) = await one.claim()
+        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
+        await one.flush()
+        await chores.run()
+        await chores.run()
+        (again,) = await one.claim()
+        one.submit(again).next_index = 1
+        if where == "settled":
+            one.accepted(again, ["second"])
+
+        one.late(job, 1, Verdict.ACCEPTED, "late")
+        await one.flush()
+
+        assert ("late", "FENCED") in [(row["message_id"], row["reason"]) for row in await one.app.sent(number)]
+
+
 async def test_a_late_answer_that_ends_doubt_is_told_and_counted(tmp_path, queue_url):
     """The app heard of the doubt: it hears that there is none."""
     async with instance(tmp_path, queue_url) as one:

@@ -11,7 +11,7 @@ from dispatcher.ownership import GRACE_S, Fence, Owner
 from dispatcher.record import Record
 from gateway import Verdict
 from tests.dispatcher.chores import Chores, age, doubtful
-from tests.dispatcher.instance import Clock, Instance, instance
+from tests.dispatcher.instance import Clock, Instance, instance, tables
 from tests.journey.running import LINK, until
 
 TAKEOVER_S = 10.0
@@ -263,6 +263,21 @@ async def test_a_link_is_not_given_back_while_memory_holds_a_job_of_it(tmp_path,
         one.accepted(job, ["m1"])
         await one.flush()
         assert await owner.give_back(one.claiming, LINK, is_empty)
+
+
+async def test_a_link_that_is_lost_while_it_is_given_back_is_left_as_it_is(tmp_path, queue_url):
+    """A beat may learn of it while the row's lock is waited for."""
+    async with instance(tmp_path, queue_url, owns=False) as one:
+        owner = owner_of(one)
+        await take(one, owner)
+        before = await tables(one.app, "link")
+
+        def is_empty(link: str) -> bool:
+            del owner.epochs[link]
+            return True
+
+        assert not await owner.give_back(one.claiming, LINK, is_empty)
+        assert await tables(one.app, "link") == before
 
 
 TWO = {"carrier-a": {}, "carrier-b": {}}

@@ -15,7 +15,7 @@ METRICS = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8
 SETTINGS = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 # terms of SQL and of the command line, and states: they are held to the code by the reference pages
 OTHER = {
-    "tocsin.claim", "tocsin.receipt_wait", "sent", "closed", "deferred", "uncertain", "unknown", "emergency", "staff", "job_status.reason",
+    "tocsin.claim", "tocsin.receipt_taken", "tocsin.receipt_wait", "sent", "closed", "deferred", "uncertain", "unknown", "emergency", "staff", "job_status.reason",
     "query_sm", "idempotency_key", "duplicate", "cancelled", "too_late",
 }  # fmt: skip
 

@@ -99,7 +99,7 @@ class TestSubmitting:
         """dest_addr_subunit 1, the display: some carriers refuse a message class in data_coding."""
         async with account(flash="dest_addr_subunit") as a:
             flash, plain = submission(), submission()
-            flash.message = replace(flash.message, flash=True)
+            flash.message = flash.message._replace(flash=True)
             a.link.submit([flash, plain])
             first, second = await a.smsc.seen("submit_sm", 2)
 
@@ -110,7 +110,7 @@ class TestSubmitting:
         """Where data_coding says it, no TLV does."""
         async with account(flash="class0") as a:
             flash = submission()
-            flash.message = replace(flash.message, flash=True)
+            flash.message = flash.message._replace(flash=True)
             a.link.submit([flash])
             (submit,) = await a.smsc.seen("submit_sm")
 

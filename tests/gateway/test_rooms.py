@@ -246,3 +246,30 @@ def test_draining_gives_each_submission_once():
     assert len(drained) == 3
     assert not rooms
     assert rooms.room(3) == rooms.size
+
+
+@pytest.mark.parametrize(
+    ("spared", "left"), [([1], [2, 3]), ([2], [1, 3]), ([3], [1, 2]), ([1, 3], [2]), ([1, 2, 3], [])]
+)
+def test_a_spared_part_is_not_taken_and_its_message_leaves_the_room(spared, left):
+    """An SMSC took it after all, while the others of its message still waited."""
+    long, other = submission(3, parts=3), submission(3)
+    rooms = rooms_with(long, other)
+    assert all(long.spare(part) for part in spared)
+
+    taken = take_all(rooms)
+
+    assert [token[1].part for token in taken if token[0] is long] == left
+    assert [token[0] for token in taken][-1] is other
+    assert not rooms
+
+
+def test_a_part_that_was_taken_cannot_be_spared():
+    """It may be on the wire."""
+    long = submission(3, parts=3)
+    rooms = rooms_with(long)
+    rooms.take(0.0, others=True)
+
+    assert not long.spare(1)
+    assert long.spare(2)
+    assert [token[1].part for token in take_all(rooms)] == [3]

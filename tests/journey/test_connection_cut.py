@@ -29,10 +29,26 @@ if TYPE_CHECKING:
 STATEMENTS = (
     *("categories", "paused_links", "lineage", "links", "lock_link", "own_link", "journalled", "forget_journal"),
     *("parked_receipts", "recent_inbound", "beat", "claim", "probe", "settle", "settle_orphans", "promote"),
-    *("apply_receipts", "find_receipts", "park_receipts", "receipts_matched", "receipts_unmatched", "store_inbound"),
+    *(
+        "keep_receipts",
+        "taken_receipts",
+        "drop_taken",
+        "apply_receipts",
+        "find_receipts",
+        "park_receipts",
+        "receipts_matched",
+        "receipts_unmatched",
+        "store_inbound",
+    ),
     *("expire", "resend", "give_up_doubt", "give_up_receipts", "depth", "uncertain_count", "make_partitions"),
     *("prune_keys", "prune_journal", "notify_alive", "notify_events"),
-    *("settle, parts_sent", "store_inbound, recent_inbound", "own_link, own_link", "claim, claim"),
+    *(
+        "settle, parts_sent",
+        "store_inbound, recent_inbound",
+        "own_link, own_link",
+        "claim, claim",
+        "keep_receipts, keep_receipts",
+    ),
 )
 AT_THE_END = ("release", "settle", "disown", "beat")
 JOBS = 40

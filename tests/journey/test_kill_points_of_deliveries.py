@@ -13,6 +13,7 @@ import pytest
 
 from tests.dispatcher.instance import tables
 from tests.journey.killed import world_of
+from tests.journey.running import until
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,11 @@ class Told(NamedTuple):
 
 RECEIPTS = {
     "receipt-unsent": Told("submitted", [], sends=2),
-    "receipt-committed": Told("delivered", ["job.delivered"], sends=2),
-    "delivery-answered": Told("delivered", ["job.delivered"], sends=1),
+    "receipt-kept": Told("submitted", [], sends=2),
+    "delivery-answered": Told("submitted", [], sends=1),
+    "receipt-unapplied": Told("submitted", [], sends=1),
+    "receipt-applied": Told("delivered", ["job.delivered"], sends=1),
+    "receipt-dropped": Told("delivered", ["job.delivered"], sends=1),
 }
 
 
@@ -77,16 +81,22 @@ async def test_a_receipt_counts_once_wherever_its_daemon_died(tmp_path, queue_ur
 
 
 async def test_a_receipt_that_nobody_can_match_is_kept_once_though_its_daemon_died(tmp_path, queue_url):
-    """It was stored, and the SMSC sends it again."""
+    """It stands in two tables, as it came and parked."""
     async with world_of(tmp_path, queue_url) as world:
-        await world.start_to_die_at("receipt-kept")
+        await world.start_to_die_at("receipt-parked")
         await world.until_bound()
         world.smsc.deliver_receipt("nobody")
-        await world.died_at("receipt-kept")
+        await world.died_at("receipt-parked")
         assert await world.app.value("select count(*) from tocsin.receipt_wait") == 1
+        assert await world.app.value("select count(*) from tocsin.receipt_taken") == 1
 
         await world.restart()
         (answer,) = await world.smsc.seen("deliver_sm_resp")
+
+        async def applied() -> bool:
+            return bool(await world.app.value("select count(*) = 0 from tocsin.receipt_taken"))
+
+        await until(applied)
         await world.end()
 
         assert answer.status == 0

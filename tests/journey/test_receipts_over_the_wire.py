@@ -75,7 +75,13 @@ async def test_a_stranger_s_receipt_is_answered_kept_and_counted(tmp_path, queue
         world.smsc.deliver_receipt("stranger")
         (answer,) = await world.smsc.seen("deliver_sm_resp")
         assert answer.status == 0
-        (item,) = {item for sharing in world.daemon.daemon._receipts._parked.values() for item in sharing}
+        parked = world.daemon.daemon._receipts._parked
+
+        async def is_parked() -> bool:
+            return bool(parked)
+
+        await until(is_parked)
+        (item,) = {item for sharing in parked.values() for item in sharing}
         item.parked_at -= 31  # move its clock
 
         async def counted() -> bool:
