@@ -21,7 +21,7 @@ select current_setting('log_statement') as log_statement,
 
 -- name: missing_privileges
 -- What the daemon needs and this user lacks. Locks: none.
-select t.name from unnest(array['ready', 'deferred', 'claim', 'uncertain', 'sent', 'closed', 'receipt_wait', 'inbound', 'event_log',
+select t.name from unnest(array['ready', 'deferred', 'claim', 'uncertain', 'sent', 'closed', 'receipt_taken', 'receipt_wait', 'inbound', 'event_log',
                                 'link', 'category']) t (name)
 where exists (select from unnest(array['select', 'insert', 'update', 'delete']) p (name)
               where not has_table_privilege('tocsin.' || t.name, p.name));
