@@ -11,29 +11,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
-import shutil
 import statistics
 import sys
-import tempfile
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from benchmarks import flood
+from benchmarks import results as kept
 from benchmarks.bench_journey import COUNT_S, PRELOAD_S, Run
 from benchmarks.enqueuer import TWO_PARTS
 from benchmarks.flood import Flood
 from benchmarks.plan import Plan
-from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, children, end_when_told
+from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, end_when_told, run_on
 from dispatcher.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 # What B has and A lacks.
 CONDITIONS: Final = {
@@ -207,21 +203,14 @@ async def play(
     server: Server, number: int, arguments: argparse.Namespace, condition: str, *, is_b: bool
 ) -> dict[str, Any]:
     """Play one run on a database of its own, and leave nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-run-"))
-    try:
-        async with server.database(f"tocsin_bench_{os.getpid()}_{number}") as url:
-            with children() as held:
-                if condition == FLOOD:
-                    plan = flood.plan_of(arguments.flood, arguments.throughput, arguments.backlog, arguments.warm)
-                    return await Flood(plan, url, folder, held, emergencies=arguments.flood).play()
-                plan = plan_of(arguments, condition, is_b=is_b)
-                run = Beside(plan, url, folder, held, arguments, condition if is_b else None)
-                return await run.play() | run.vacuums
-    finally:
-        if arguments.keep_logs:
-            print(f"logs: {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    name = f"tocsin_bench_{os.getpid()}_{number}"
+    async with run_on(server, name, keep_logs=arguments.keep_logs) as (url, folder, held):
+        if condition == FLOOD:
+            plan = flood.plan_of(arguments.flood, arguments.throughput, arguments.backlog, arguments.warm)
+            return await Flood(plan, url, folder, held, emergencies=arguments.flood).play()
+        plan = plan_of(arguments, condition, is_b=is_b)
+        run = Beside(plan, url, folder, held, arguments, condition if is_b else None)
+        return await run.play() | run.vacuums
 
 
 async def bench(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -298,20 +287,14 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add("--drain", type=float, default=5.0, help="seconds after the load in which the rest may go out")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
     add("--keep-logs", action="store_true", help="leave the processes' logs, and say where")
-    add("--json", action="store_true", help="print JSON")
+    kept.add_options(parser)
     return parser.parse_args(words)
 
 
 def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
+    words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with sink, load and database",
-    }
-    if not arguments.json:
-        print(", ".join(about.values()), flush=True)
     try:
         comparisons, runs = asyncio.run(bench(arguments))
     except asyncio.CancelledError:
@@ -319,8 +302,7 @@ def main(words: list[str] | None = None) -> int:
     except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 3
-    if arguments.json:
-        print(json.dumps(about | {"comparisons": comparisons, "runs": runs}, indent=1))
+    kept.keep(arguments, kept.document("backlog", words, {"comparisons": comparisons, "runs": runs}))
     return 1 if any(run["account"]["problems"] for run in runs) else 0
 
 

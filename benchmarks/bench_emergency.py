@@ -19,7 +19,7 @@ import asyncpg
 
 from benchmarks import results as kept
 from benchmarks.bench_journey import play
-from benchmarks.plan import NO_LIMIT, SHARE, Plan, plan_of
+from benchmarks.plan import NO_LIMIT, Plan, at_share, plan_of
 from benchmarks.report import table
 from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told
 from dispatcher.errors import StoreUnavailable
@@ -38,7 +38,7 @@ def plans_of(arguments: argparse.Namespace, maximum: float) -> list[Plan]:
     for condition in arguments.conditions:
         plan = plan_of(CONDITIONS[condition], base, backlog=arguments.backlog, throughput=arguments.throughput)
         if condition == "three-quarters":
-            plan = replace(plan, throughput=max(1, int(maximum * SHARE)))
+            plan = at_share(plan, maximum)
         seconds = max(arguments.seconds, arguments.emergencies / plan.emergencies_per_s * MORE)
         made.append(replace(plan, name=condition, backlog=arguments.backlog, owed=NO_LIMIT, seconds=seconds))
     return made

@@ -14,9 +14,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +26,7 @@ from benchmarks import results as kept
 from benchmarks.inside import Inside, scrape, statements
 from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate, cpu_s, histogram, percentile, postgres_cpu_s, rss_mb, speed_now
-from benchmarks.plan import SHARE, Plan, arguments_of, plans
+from benchmarks.plan import Plan, arguments_of, at_share, plans
 from benchmarks.report import table
 from benchmarks.stage import (
     CONFIGURATION,
@@ -36,9 +35,9 @@ from benchmarks.stage import (
     Failed,
     Server,
     bound,
-    children,
     end_when_told,
     postmaster_pid,
+    run_on,
     version_of,
 )
 
@@ -456,16 +455,8 @@ def _py_spy() -> str | None:
 
 async def play(plan: Plan, server: Server, database: str, *, keep_logs: bool) -> dict[str, Any]:
     """Play one run on a database of its own, and leave nothing behind."""
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-run-"))
-    try:
-        async with server.database(database) as url:
-            with children() as held:
-                return await Run(plan, url, folder, held).play()
-    finally:
-        if keep_logs:
-            print(f"logs: {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    async with run_on(server, database, keep_logs=keep_logs) as (url, folder, held):
+        return await Run(plan, url, folder, held).play()
 
 
 async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -480,7 +471,7 @@ async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 most = arguments.maximum or max(sustained, default=0.0)
                 if not most:
                     raise Failed("three-quarters of what? play sustained before it, or give --maximum")
-                plan = replace(plan, throughput=max(1, int(most * SHARE)))
+                plan = at_share(plan, most)
             name = f"tocsin_bench_{os.getpid()}_{number}"
             results.append(await play(plan, server, name, keep_logs=arguments.keep_logs))
             if not arguments.json:

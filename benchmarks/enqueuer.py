@@ -21,7 +21,6 @@ import random
 import sys
 import time
 from collections import Counter, deque
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,7 +121,7 @@ async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
         rows = await statement.fetch(jobs)
         took.append(time.monotonic() - before)
         called += 1
-        outcomes.update(map(itemgetter(2), rows))
+        outcomes.update(row[2] for row in rows)
         ledger[mine] = outcomes["queued"]
     await connection.close()
     return {"outcomes": outcomes, **call_times(took)}

@@ -88,6 +88,11 @@ def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:
     return plan
 
 
+def at_share(plan: Plan, maximum: float) -> Plan:
+    """Throttle the link to ``SHARE`` of the segments a second that were measured as the most."""
+    return replace(plan, throughput=max(1, int(maximum * SHARE)))
+
+
 def plans(arguments: argparse.Namespace) -> list[Plan]:
     """Give the runs that were asked for, in order."""
     base = Plan(

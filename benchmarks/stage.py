@@ -248,6 +248,21 @@ def end_when_told() -> None:
         asyncio.get_running_loop().add_signal_handler(told, task.cancel)
 
 
+@contextlib.asynccontextmanager
+async def run_on(server: Server, database: str, *, keep_logs: bool) -> AsyncIterator[tuple[str, Path, list[Child]]]:
+    """Give a run a database, a folder and its children, none of which outlives it; its logs do, if wanted."""
+    folder = Path(tempfile.mkdtemp(prefix="tocsin-run-"))
+    try:
+        async with server.database(database) as url:
+            with children() as held:
+                yield url, folder, held
+    finally:
+        if keep_logs:
+            print(f"logs: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def children() -> Iterator[list[Child]]:
     """Hold the children of one run; those that are left at its end are killed."""

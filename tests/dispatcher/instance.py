@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from config.settings import load
 from dispatcher.apply import apply
 from dispatcher.claim import Claimer
+from dispatcher.errors import StoreUnavailable
 from dispatcher.inbound import InboundDesk
 from dispatcher.intake import Intake
 from dispatcher.job import after_submit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from dispatcher.job import Job
     from dispatcher.store import Connection
+    from dispatcher.store import Record as Row
     from gateway import Inbound, Receipt
 
 HORIZON_S = 3 * 86_400.0
@@ -57,6 +59,20 @@ class Given:
     def answer(self, command_status: int) -> bool:
         self.answers.append(command_status)
         return self._session_lives
+
+
+class Unseen:
+    """A connection on which statements take effect, and whose answers are lost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, name: str, *arguments: object) -> None:
+        await self._connection.fetch(name, *arguments)
+        raise StoreUnavailable("the answer was lost")
+
+    async def fetchrow(self, name: str, *arguments: object) -> Row | None:
+        return await self._connection.fetchrow(name, *arguments)
 
 
 class Instance:

@@ -14,6 +14,8 @@ from tests.journey.running import LINK
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from dispatcher.job import Job
+
 TO, OTHER = "447700900123", "447700900124"
 SPARE = "carrier-b"
 TWO_LINKS = {LINK: {}, SPARE: {}}
@@ -391,26 +393,32 @@ async def test_a_late_acceptance_of_one_part_leaves_the_others_to_the_resend(tmp
         assert (again.id, again.done, again.resends) == (job.id, 0b011, 1)
 
 
+async def claimed_again(one: Instance, chores: Chores, body: str = "Hello") -> tuple[Job, Job]:
+    """A job whose first part was written and never answered, and the same as it is claimed to be sent again."""
+    await one.app.enqueue(category="emergency", body=body)
+    (job,) = await one.claim()
+    one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
+    await one.flush()
+    await chores.run()
+    await chores.run()
+    (again,) = await one.claim()
+    return job, again
+
+
 async def test_a_late_acceptance_of_what_is_claimed_again_is_kept_beside_the_resend(tmp_path, queue_url):
     """It may be on the wire: the id is kept as FENCED, and should the resend be in doubt too, it is not sent a third time."""
     async with instance(tmp_path, queue_url) as one:
         chores = Chores(one)
-        number = await one.app.enqueue(category="emergency")
-        (job,) = await one.claim()
-        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
-        await one.flush()
-        await chores.run()
-        await chores.run()
-        (again,) = await one.claim()
+        job, again = await claimed_again(one, chores)
         one.late(job, 1, Verdict.ACCEPTED, "late")
         await one.flush()
-        assert [row["reason"] for row in await one.app.sent(number)] == ["FENCED"]
+        assert [row["reason"] for row in await one.app.sent(job.id)] == ["FENCED"]
 
         one.answered(again, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
         await one.flush()
         await chores.run()
 
-        assert await one.app.state(number) == "submitted"
+        assert await one.app.state(job.id) == "submitted"
         assert await one.app.value("select count(*) from tocsin.deferred") == 0
 
 
@@ -418,20 +426,13 @@ async def test_a_late_acceptance_of_what_is_claimed_again_is_kept_beside_the_res
 async def test_a_late_acceptance_spares_a_part_that_is_claimed_again_and_still_waits(tmp_path, queue_url, parts):
     """The link holds it back for its throttle or its window: nothing forces us to send twice what was taken once."""
     async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        number = await one.app.enqueue(category="emergency", body="x" * (100 if parts == 1 else 153 * parts))
-        (job,) = await one.claim()
-        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
-        await one.flush()
-        await chores.run()
-        await chores.run()
-        (again,) = await one.claim()
+        job, again = await claimed_again(one, Chores(one), "x" * (100 if parts == 1 else 153 * parts))
         waits = one.submit(again)
 
         one.late(job, 1, Verdict.ACCEPTED, "late")
         await one.flush()
 
-        assert [row["message_id"] for row in await one.app.sent(number)] == ["late"]
+        assert [row["message_id"] for row in await one.app.sent(job.id)] == ["late"]
         if parts == 1:
             assert waits.stopped
         else:
@@ -439,8 +440,8 @@ async def test_a_late_acceptance_spares_a_part_that_is_claimed_again_and_still_w
             waits.next_index = parts
             one.answered(again, [(part, Verdict.ACCEPTED, 0, f"m{part}") for part in range(2, parts + 1)])
             await one.flush()
-        assert await one.app.state(number) == "submitted"
-        assert len(await one.app.sent(number)) == parts
+        assert await one.app.state(job.id) == "submitted"
+        assert len(await one.app.sent(job.id)) == parts
         assert await one.app.value("select count(*) from tocsin.claim") == 0
 
 
@@ -448,14 +449,7 @@ async def test_a_late_acceptance_spares_a_part_that_is_claimed_again_and_still_w
 async def test_a_late_acceptance_of_a_part_that_was_written_again_is_kept_as_fenced(tmp_path, queue_url, where):
     """It cannot be taken back."""
     async with instance(tmp_path, queue_url) as one:
-        chores = Chores(one)
-        number = await one.app.enqueue(category="emergency")
-        (job,) = await one.claim()
-        one.answered(job, [(1, Verdict.UNANSWERED, 0, "")], session_over=True)
-        await one.flush()
-        await chores.run()
-        await chores.run()
-        (again,) = await one.claim()
+        job, again = await claimed_again(one, Chores(one))
         one.submit(again).next_index = 1
         if where == "settled":
             one.accepted(again, ["second"])
@@ -463,7 +457,7 @@ async def test_a_late_acceptance_of_a_part_that_was_written_again_is_kept_as_fen
         one.late(job, 1, Verdict.ACCEPTED, "late")
         await one.flush()
 
-        assert ("late", "FENCED") in [(row["message_id"], row["reason"]) for row in await one.app.sent(number)]
+        assert ("late", "FENCED") in [(row["message_id"], row["reason"]) for row in await one.app.sent(job.id)]
 
 
 async def test_a_late_answer_that_ends_doubt_is_told_and_counted(tmp_path, queue_url):

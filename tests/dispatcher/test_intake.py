@@ -9,7 +9,7 @@ from dispatcher.intake import LEFT_AFTER_S
 from dispatcher.store import PROBING, connect
 from gateway import DeliveryState, Receipt
 from tests.dispatcher.chores import Chores
-from tests.dispatcher.instance import Given, Instance, instance
+from tests.dispatcher.instance import Given, Instance, Unseen, instance
 from tests.journey.running import LINK
 
 RECIPIENT = "447700900123"
@@ -67,16 +67,10 @@ async def test_a_row_whose_commit_nobody_saw_is_found_and_applied_once(tmp_path,
     async with instance(tmp_path, queue_url) as one:
         chores = Chores(one)
         number = await one.sent(["m1"])
-
-        class Unseen:
-            async def fetch(self, name: str, *arguments: object) -> object:
-                await one.flushing.fetch(name, *arguments)
-                raise StoreUnavailable("its answer was lost")
-
         given = Given(receipt("m1"))
         one.intake.take(LINK, [given])  # type: ignore[list-item]
         with pytest.raises(StoreUnavailable):
-            await one.intake.keep(Unseen())  # type: ignore[arg-type]
+            await one.intake.keep(Unseen(one.flushing))  # type: ignore[arg-type]
         assert given.answers == [TEMPORARY]
         await one.receive(receipt("m1"))
         assert await one.app.value(ROWS) == 1

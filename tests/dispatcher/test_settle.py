@@ -11,7 +11,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.job import closed
 from dispatcher.store import PROBING, connect, succeed
 from gateway import Verdict
-from tests.dispatcher.instance import Instance, instance, tables
+from tests.dispatcher.instance import Instance, Unseen, instance, tables
 from tests.journey.running import LINK
 
 if TYPE_CHECKING:
@@ -25,20 +25,6 @@ async def claimed(one: Instance, body: str = "Hello", **named: object) -> Job:
     number = await one.app.enqueue(body=body, **named)  # type: ignore[arg-type]
     (job,) = [job for job in await one.claim() if job.id == number]
     return job
-
-
-class Unseen:
-    """A connection on which statements take effect, and whose answers are lost."""
-
-    def __init__(self, connection) -> None:
-        self._connection = connection
-
-    async def fetch(self, name: str, *arguments: object) -> None:
-        await self._connection.fetch(name, *arguments)
-        raise StoreUnavailable("the answer was lost")
-
-    async def fetchrow(self, name: str, *arguments: object):
-        return await self._connection.fetchrow(name, *arguments)
 
 
 async def test_each_outcome_leaves_the_row_in_its_table_and_the_journal_empty(tmp_path, queue_url):
