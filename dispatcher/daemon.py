@@ -1,7 +1,9 @@
 """The daemon: its parts, its connections, and the order in which they start and stop.
 
-    listen, urgent, claim, settle, receive, receipts     loops.py: what carries work between the database and the links
-    beat, control                              holdings.py: the links that are ours
+    listen, urgent, claim, settle, receive, receipts
+              loops.py: what carries work between the database and the links
+    beat, control
+              holdings.py: the links that are ours
     upkeep    upkeep.py: chores by the clock
     watch     watch.py: the status document; connected only while somebody looks
 
@@ -456,7 +458,7 @@ class Daemon:
                 self._lineage_changed.set()
             except StoreUnavailable as error:
                 self._database_lost(error)
-                if connection is not None:  # seven loops try twice a second
+                if connection is not None:  # each loop tries twice a second
                     log.warning("connection_lost", loop=name, problem=str(error))
             if name == "receive":
                 self._intake.refuse()

@@ -103,8 +103,8 @@ class Intake:
         while self._arrived:
             self._arrived.popleft()[1].answer(TEMPORARY)
 
-    async def keep(self, connection: Connection) -> int:
-        """Keep what waits, then answer it; returns how many.
+    async def keep(self, connection: Connection) -> None:
+        """Keep what waits, then answer it.
 
         Raises:
             StoreUnavailable: what waited was answered 0x64, and the SMSC sends it again.
@@ -114,7 +114,7 @@ class Intake:
         if 2 * (len(self._arrived) + self._desk.held) < MOST_UNWRITTEN:
             self._is_full = False
         if not arrived:
-            return 0
+            return
         by_link: dict[str, list[Item]] = {}
         for item, _ in arrived:
             by_link.setdefault(item.link, []).append(item)
@@ -135,7 +135,6 @@ class Intake:
             delivery.answer(OK)
         for row, items in zip(rows, by_link.values(), strict=True):
             self._desk.put(items, Taken(row["id"], len(items)))
-        return len(arrived)
 
     async def restore(self, connection: Connection, links: Iterable[str], age_s: float = 0.0) -> None:
         """Take up what was kept for these links at least so long ago, and is in nobody's memory here."""

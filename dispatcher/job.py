@@ -51,14 +51,11 @@ class Outcome:
 
     @property
     def told(self) -> str:
-        """The state's name as users know it; "" while the row stays in the queue."""
+        """The state's name as users know it; of an outcome that takes the row out of ``ready``."""
         return self.state or _TOLD[self.what]
 
 
-_TOLD = {
-    What.KEEP: "", What.SUBMITTED: "submitted", What.DEFERRED: "deferred", What.UNCERTAIN: "uncertain",
-    What.RELEASED: "",
-}  # fmt: skip
+_TOLD = {What.SUBMITTED: "submitted", What.DEFERRED: "deferred", What.UNCERTAIN: "uncertain"}
 
 KEEP = Outcome(What.KEEP)
 SUBMITTED = Outcome(What.SUBMITTED)
