@@ -1,0 +1,49 @@
+"""How a number, a date and a machine are written in a table: the same everywhere, whatever made them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+# Unit -> digits after the point; "ms" and the rest have three digits in all.
+DIGITS: Final = {"/s": 0, "CPU-s": 3, "x": 1, "%": 1, "MB": 0, "s": 2, "segments": 0}
+CLOSE: Final = frozenset({"/s"})  # units without a space before them
+NOTHING: Final = "-"
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Write a number with its unit."""
+    if value is None:
+        return NOTHING
+    digits = DIGITS[unit] if unit in DIGITS else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}{'' if unit in CLOSE or not unit else ' '}{unit}"
+
+
+def plain(value: float, unit: str) -> str:
+    """Write a number that was chosen, not measured: without digits that say nothing."""
+    return f"{value:,.10g}{'' if unit in CLOSE else ' '}{unit}"
+
+
+def bare(value: float | None, unit: str) -> str:
+    """Write a number as with this unit, where the column's head has the unit."""
+    return number(value, unit).removesuffix(unit).rstrip()
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lay out a table in Markdown; the first column is text, the others are figures or text as they come."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def machine(its: dict[str, Any]) -> str:
+    """Cores, and the processor where the system names it."""
+    return f"{its['cores']} cores" + (f", {its['cpu']}" if its.get("cpu") else "")
+
+
+def link(file: str) -> str:
+    """Point from benchmarks/README.md to a result file."""
+    return f"[{file.removesuffix('.json')}](results/{file})"
