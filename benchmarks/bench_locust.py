@@ -42,6 +42,13 @@ from benchmarks.stage import (
 START_S: Final = 30.0  # for locust to import, and to let its users end their calls
 
 
+def missing() -> str | None:
+    """What to install; None when it can be played."""
+    if importlib.util.find_spec("locust") is not None:
+        return None
+    return "locust is not installed: pip install --require-hashes -r requirements-bench.txt"
+
+
 async def play(arguments: argparse.Namespace, server: Server, database: str) -> dict[str, Any]:
     """Play the run on a database of its own, and leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix="tocsin-locust-", ignore_cleanup_errors=True) as folder:
@@ -194,8 +201,8 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     if min(arguments.seconds, arguments.users, arguments.sample) < 1:
         parser.error("--seconds, --users and --sample take 1 or more")
-    if importlib.util.find_spec("locust") is None:
-        print("bench: locust is not installed: pip install --require-hashes -r requirements-bench.txt", file=sys.stderr)
+    if told := missing():
+        print(f"bench: {told}", file=sys.stderr)
         return 2
     try:
         result = asyncio.run(bench(arguments))

@@ -6,11 +6,12 @@ import json
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from benchmarks import results
-from benchmarks.figures import evidence, tables, wanted
+from benchmarks.figures import evidence, pictures, tables, wanted
 from benchmarks.figures.__main__ import PAGES, main
 from benchmarks.figures.evidence import Unusable
 from benchmarks.figures.words import number
@@ -278,6 +279,71 @@ class TestEvidence:
             run.at("cores", "moon")
 
 
+class TestPictures:
+    def test_a_picture_is_drawn_when_there_is_a_result_and_removed_when_there_is_none(self, root, capsys):
+        """The page shows it only then; a picture that no result gives is found by the check."""
+        picture, page = root / "benchmarks/pictures/emergency-latency.svg", root / "benchmarks/README.md"
+        file = keep(root, EMERGENCY)
+        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (False, False)
+        main([], root)
+        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (True, True)
+
+        file.unlink()
+        capsys.readouterr()
+        assert main(["--check"], root) == 1
+        assert "benchmarks/pictures/emergency-latency.svg: picture" in capsys.readouterr().err
+        main([], root)
+        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (False, False)
+
+    def test_a_picture_that_was_touched_or_that_nobody_draws_is_found(self, root, capsys):
+        """By its name."""
+        keep(root, EMERGENCY)
+        main([], root)
+        picture = root / "benchmarks/pictures/emergency-latency.svg"
+        picture.write_text(picture.read_text().replace("p99 4.00", "p99 3.00"))
+        (picture.parent / "speed.svg").write_text("<svg/>")
+        capsys.readouterr()
+
+        assert main(["--check"], root) == 1
+        assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+            "benchmarks/pictures/emergency-latency.svg",
+            "benchmarks/pictures/speed.svg",
+        ]
+
+    @pytest.mark.parametrize("name", pictures.PICTURES)
+    def test_every_picture_is_whole_and_inside_its_frame(self, root, name):
+        """It is XML, and each rectangle lies within the width and the height that it says."""
+        keep(root, EMERGENCY)
+        keep(root, document("journey", *(run_of(run) for run in RUNS)))
+        keep(root, document("peers", medians=[{"system": "a & b", "delivered_per_s": 9_000.0, "ours_is": 2.0}]))
+        drawn = pictures.PICTURES[name](evidence.read(root / "benchmarks" / "results"))
+        assert drawn is not None
+        svg = ET.fromstring(drawn)
+        width, height = float(svg.attrib["width"]), float(svg.attrib["height"])
+
+        boxes = svg.findall("{*}rect")[1:]
+        assert boxes
+        for box in boxes:
+            x, y, wide, tall = (float(box.attrib[key]) for key in ("x", "y", "width", "height"))
+            assert 0 <= x <= x + wide <= width
+            assert 0 <= y <= y + tall <= height
+
+    def test_a_bar_is_as_tall_as_its_share_and_late_ones_are_of_another_colour(self, root):
+        """Two buckets of the same condition, one with three times the emergencies of the other, past what p99 must be."""
+        counts = {"least_ms": 0.1, "per_decade": 20, "counts": [10] + [0] * 49 + [30]}
+        urgent = EMERGENCY["runs"][0]["emergencies"] | {"histogram": counts}
+        keep(root, document("emergency", run_of("three-quarters", emergencies=urgent)))
+        drawn = pictures.emergency_latency(evidence.read(root / "benchmarks" / "results"))
+        assert drawn is not None
+        early, late = ET.fromstring(drawn).findall("{*}rect")[1:]
+
+        assert (early.attrib["class"], late.attrib["class"]) == ("first", "late")
+        assert float(late.attrib["height"]) == pytest.approx(
+            3 * float(early.attrib["height"]), abs=0.3
+        )  # written with one digit
+        assert float(late.attrib["x"]) > float(early.attrib["x"])
+
+
 class TestTables:
     def test_each_table_is_one(self, root):
         """Every row has as many cells as its head, with all results there and with none."""
@@ -307,6 +373,7 @@ class TestTables:
             (12_345.6, "/s", "12,346/s"),
             (0.0754, "CPU-s", "0.075 CPU-s"),
             (1.234, "ms", "1.23 ms"),
+            (9.996, "ms", "10.0 ms"),
             (12.34, "ms", "12.3 ms"),
             (1234.5, "ms", "1,234 ms"),
             (None, "ms", "-"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import results
-from benchmarks.figures import evidence, tables
+from benchmarks.figures import evidence, pictures, tables
 from benchmarks.figures.evidence import Evidence, Unusable
 from benchmarks.figures.pages import WrongPage, filled, sections
 
@@ -64,6 +64,19 @@ def made(root: Path) -> Iterator[Made]:
             raise WrongPage(f"{page}: {wrong}") from None
         wrong_ones = [name for name, text in tables_of.items() if there[name] != text]
         yield Made(page, after, f"section {', '.join(wrong_ones)}" if wrong_ones else "")
+    yield from _pictures(root, found)
+
+
+def _pictures(root: Path, found: Evidence) -> Iterator[Made]:
+    """The pictures, and those that nothing gives any more."""
+    for name, maker in pictures.PICTURES.items():
+        file = root / pictures.FOLDER / f"{name}.svg"
+        drawn = maker(found)
+        there = file.read_text(encoding="utf-8") if file.exists() else None
+        yield Made(f"{pictures.FOLDER}/{file.name}", drawn, "" if drawn == there else "picture")
+    for file in sorted((root / pictures.FOLDER).glob("*")):
+        if file.stem not in pictures.PICTURES or file.suffix != ".svg":
+            yield Made(f"{pictures.FOLDER}/{file.name}", None, "picture")
 
 
 def main(words: list[str] | None = None, root: Path = results.ROOT) -> int:

@@ -38,6 +38,12 @@ class Result:
     def date(self) -> str:
         return str(self.document["date"])
 
+    @property
+    def missing(self) -> list[str]:
+        """What was not played, and what to install; bench_peers names each system, bench_queue the reasons alone."""
+        told = self.document.get("missing") or ()
+        return list(dict.fromkeys(told.values() if isinstance(told, dict) else told))
+
     def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Its runs by name, those of the middle of several rounds last, which stand for them."""
         for part in (*self.document.get("runs", ()), *self.document.get("medians", ())):

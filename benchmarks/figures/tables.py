@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.bench_emergency import CONDITIONS
 from benchmarks.figures import wanted
+from benchmarks.figures.pictures import shown
 from benchmarks.figures.wanted import NOT_MEASURED, cpu_a_thousand, delivered, lane_shares, of_window
-from benchmarks.figures.words import NOTHING, bare, link, machine, number, plain, table
+from benchmarks.figures.words import NOTHING, bare, link, machine, number, table
 from benchmarks.plan import RUNS
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def what_we_want(evidence: Evidence) -> Iterator[str]:
         (
             (
                 found.row.what,
-                _side(found.row.bounds, goal=False),
-                _side(found.row.bounds, goal=True),
+                wanted.side(found.row.bounds, goal=False),
+                wanted.side(found.row.bounds, goal=True),
                 found.measured,
                 found.met,
                 *_about(found.runs),
@@ -70,6 +71,8 @@ def results(evidence: Evidence) -> Iterator[str]:
 
 def journey(evidence: Evidence) -> Iterator[str]:
     """Every run of the journey."""
+    yield from shown("cpu-a-message", "Processor time of a message, by process", evidence)
+    yield from shown("lane-shares", "Each backlogged lane's share of a link, beside its weight", evidence)
     head = (
         "run", "window, s", "delivered, jobs/s", "submitted, segments/s", "any second, limit",
         "CPU-s for 1,000 delivered: daemon + PostgreSQL", "RSS, MB", "jobs a claim, a receipt flush",
@@ -80,6 +83,7 @@ def journey(evidence: Evidence) -> Iterator[str]:
 
 def emergency(evidence: Evidence) -> Iterator[str]:
     """The conditions of bench_emergency."""
+    yield from shown("emergency-latency", "Histogram of the emergencies' latency, a condition each", evidence)
     head = (
         "condition", "waiting at first", "emergencies", "p50, ms", "p90, ms", "p99, ms", "most, ms",
         "from the call: p50, p99, ms", "enqueue and commit: p50, p99, ms", "any second, limit", "RSS, MB", *ABOUT_RUN,
@@ -93,6 +97,7 @@ def peers(evidence: Evidence) -> Iterator[str]:
     if result is None:
         yield NOT_MEASURED
         return
+    yield from shown("peers", "Messages delivered a second, beside other systems", evidence)
     commits = {run.get("system"): run.get("commits", NOTHING) for run in result.document.get("runs", ())}
     head = (
         "system", "delivered/s", "receipts to the app/s", "CPU-s for 1,000: its own", "of PostgreSQL", "RSS, MB",
@@ -115,7 +120,7 @@ def peers(evidence: Evidence) -> Iterator[str]:
         ),
     )
     yield from _note(result)
-    for told in dict.fromkeys(_told(result.document.get("missing"))):
+    for told in result.missing:
         yield f"Not played: {told}"
 
 
@@ -176,7 +181,7 @@ def queue(evidence: Evidence) -> Iterator[str]:
         ),
     )  # fmt: skip
     yield from _note(result)
-    for told in _told(result.document.get("missing")):
+    for told in result.missing:
         yield f"Not played: {told}"
 
 
@@ -353,13 +358,6 @@ def _about(runs: Iterable[Run]) -> tuple[str, str]:
     return told, _span([run.calibration for run in runs if run.calibration is not None])
 
 
-def _side(bounds: tuple[wanted.Bound, ...], *, goal: bool) -> str:
-    values = [(bound, bound.goal if goal else bound.must) for bound in bounds]
-    return ", ".join(
-        f"{bound.label} {plain(value, bound.unit)}".strip() for bound, value in values if value is not None
-    )
-
-
 def _beside(comparison: dict[str, Any], name: str) -> str:
     figure = comparison["figures"].get(name)
     if figure is None:
@@ -395,8 +393,3 @@ def _span(speeds: Sequence[float]) -> str:
     """From the slowest to the fastest, M rounds/s."""
     told = dict.fromkeys(f"{speed:.1f}" for speed in ((min(speeds), max(speeds)) if speeds else ()))
     return " to ".join(told) or NOTHING
-
-
-def _told(missing: Any) -> list[str]:
-    """What was not played and why; bench_peers names each system, bench_queue only the reasons."""
-    return list(missing.values()) if isinstance(missing, dict) else list(missing or ())

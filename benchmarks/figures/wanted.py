@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.figures.words import number
+from benchmarks.figures.words import number, plain
 from benchmarks.plan import LANE_WEIGHTS
 
 if TYPE_CHECKING:
@@ -243,6 +243,14 @@ ROWS: Final = (
         ),
     ),
 )
+
+
+def side(bounds: tuple[Bound, ...], *, goal: bool) -> str:
+    """Write down what a row must reach, or what it should."""
+    values = [(bound, bound.goal if goal else bound.must) for bound in bounds]
+    return ", ".join(
+        f"{bound.label} {plain(value, bound.unit)}".strip() for bound, value in values if value is not None
+    )
 
 
 def found(evidence: Evidence) -> Iterator[Found]:

@@ -17,7 +17,8 @@ def number(value: float | None, unit: str = "") -> str:
     """Write a number with its unit."""
     if value is None:
         return NOTHING
-    digits = DIGITS[unit] if unit in DIGITS else 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    size = abs(float(f"{value:.3g}"))
+    digits = DIGITS.get(unit, 0 if size >= 100 else 1 if size >= 10 else 2)
     return f"{value:,.{digits}f}{'' if unit in CLOSE or not unit else ' '}{unit}"
 
 
