@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import bench_locust, results
-from benchmarks.figures import wanted
+from benchmarks.figures import tables, wanted, words
 from benchmarks.figures.evidence import Evidence, Result
 from benchmarks.plan import RUNS
 from benchmarks.stage import TOLD_TO_END
@@ -45,20 +45,22 @@ class Small:
         return f"{self.bench} {self.variant}".rstrip()
 
 
+LASTING: Final = ("backlog", "lanes", "start")  # they end with their drain, and emergency plays the first of them
 SHORT: Final = "--seconds 4 --warm 2"
 SMALL: Final = (
     Small("codec", "--turns 3 --seconds 0.02", server=False),
     Small("queue", "--backlog 1000 --jobs 1000 --rounds 1"),
-    Small(
-        "journey", f"--runs {' '.join(run for run in RUNS if run not in {'backlog', 'lanes'})} {SHORT} --backlog 20000"
-    ),
-    Small("journey", f"--runs lanes {SHORT} --backlog 20000 --drain 2", "lanes"),
+    Small("journey", f"--runs {' '.join(run for run in RUNS if run not in LASTING)} {SHORT} --backlog 20000"),
+    Small("journey", f"--runs {' '.join(LASTING[1:])} {SHORT} --backlog 20000 --drain 5", "lasting"),
     Small("emergency", f"{SHORT} --backlog 20000 --emergencies 30"),
     Small("backlog", f"--conditions waiting --rounds 1 {SHORT} --backlog 20000 --throughput 1000"),
     Small("backlog", "--flood 1000 --throughput 400 --backlog 4000", "flood"),
     Small("peers", f"--rounds 1 {SHORT}"),
     Small("locust", "--seconds 5 --users 10", missing=bench_locust.missing),
 )
+
+
+SECTIONS: Final = (tables.codec, tables.queue, tables.backlog, tables.flood, tables.peers, tables.locust)
 
 
 @dataclass(slots=True)
@@ -78,15 +80,15 @@ def play(small: Small, arguments: argparse.Namespace) -> Played:
         return Played(small, f"there is no bench_{small.bench}.py")
     if told := small.missing():
         return Played(small, told)
-    words = [*small.words.split(), "--json"]
+    line = [*small.words.split(), "--json"]
     if arguments.save is not None:
-        words += ["--save", "-".join(word for word in (results.SMALL, arguments.save, small.variant) if word)]
+        line += ["--save", "-".join(word for word in (results.SMALL, arguments.save, small.variant) if word)]
     if arguments.database and small.server:
-        words += ["--database", arguments.database]
-    print(f"{small.name}: {results.command(small.bench, words)}", file=sys.stderr, flush=True)
+        line += ["--database", arguments.database]
+    print(f"{small.name}: {results.command(small.bench, line)}", file=sys.stderr, flush=True)
     begun = time.monotonic()
     child = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.bench_{small.bench}", *words],
+        [sys.executable, "-m", f"benchmarks.bench_{small.bench}", *line],
         cwd=results.ROOT,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for us; the bench is told by its number
@@ -112,32 +114,40 @@ def lines(played: Sequence[Played]) -> list[str]:
         missing = Result(one.small.name, one.result).missing if one.result else []
         told += [f"{'':<27}not played: {word}" for word in missing]
     evidence = Evidence([Result(one.small.name, one.result) for one in played if one.result])
-    told += ["", "what we want to show, in runs that are too short to show it:"]
-    for found in wanted.found(evidence):
-        if found.measured != wanted.NOT_MEASURED:
-            told += [
+    for section in SECTIONS:
+        rows = list(section(evidence))
+        if rows != [wanted.NOT_MEASURED]:
+            told += ["", *words.aligned(rows)]
+    measured = [found for found in wanted.found(evidence) if found.measured != wanted.NOT_MEASURED]
+    if measured:
+        told += ["", "what we want to show, from runs that are too short to show it:"]
+        told += [
+            line
+            for found in measured
+            for line in (
                 f"  {found.row.what}",
                 f"      {found.measured}; must: {wanted.side(found.row.bounds, goal=False)}",
-            ]
+            )
+        ]
     return told
 
 
-def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
+def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     names = list(dict.fromkeys(small.bench for small in SMALL))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="A small form of all benchmarks.")
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--database", metavar="URL", help="a server to use as superuser; default: embedded ones")
     results.add_options(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(given)
     if unknown := [name for name in arguments.benches if name not in names]:
         parser.error(f"no bench {', '.join(unknown)}; there are {', '.join(names)}")
     return arguments
 
 
-def main(words: list[str] | None = None) -> int:
+def main(given: list[str] | None = None) -> int:
     """Play them; gives the exit code: 1 when one of them failed."""
-    arguments = arguments_of(words)
+    arguments = arguments_of(given)
     before = [(one, signal.signal(one, signal.default_int_handler)) for one in (signal.SIGINT, signal.SIGTERM)]
     try:
         played = [play(one, arguments) for one in SMALL if not arguments.benches or one.bench in arguments.benches]

@@ -191,7 +191,7 @@ class TestWanted:
         keep(root, document("journey", *(run_of(name) for name in RUNS)))
         keep(root, EMERGENCY)
         systems = ("kannel-postgres", "kannel-spool", "kannel-memory", "smpp-gateway")
-        keep(root, document("peers", medians=[{"system": name, "ours_is": 120.0} for name in systems]))
+        keep(root, document("peers", medians=[{"system": name, "ours_is": 120.0, "rounds": 2} for name in systems]))
         found = list(wanted.found(evidence.read(root / "benchmarks" / "results")))
 
         assert [one.row.what for one in found if one.met not in {wanted.MUST, wanted.GOAL}] == []
@@ -227,6 +227,22 @@ class TestWanted:
         late = {**run_of("saturated", **other)["emergencies"], "p99_ms": 51.0}
         keep(root, document("emergency", run_of("saturated", **other | {"emergencies": late})))
         assert row(root, "the same, both cores").met == f"**missed** ({why})"
+
+    def test_the_middle_of_rounds_stands_for_them(self, root):
+        """Too few of them, or a problem in one of the same system, and the ratio shows nothing."""
+        for rounds, problems, met in (
+            (2, [], "must"),
+            (1, [], "not shown (1 of 2 rounds)"),
+            (2, ["3 lost"], "not shown (PROBLEM in its account)"),
+        ):
+            other = {"system": "kannel-memory", "calibration": {"during": 19.0}, "account": {"problems": problems}}
+            lost = {"system": "tocsin", "account": {"problems": ["of another row"]}}
+            medians = [{"system": "kannel-memory", "ours_is": 4.0, "rounds": rounds}]
+            keep(root, document("peers", other, lost, medians=medians))
+            found = row(root, "messages/s against Kannel, no store")
+
+            assert (found.measured, found.met) == ("4.0 x", met)
+            assert [run.calibration for run in found.runs] == [[19.0]]
 
     def test_the_worst_number_of_a_row_counts(self, root):
         """p50 at its goal and p99 past its must is missed; a run that is not there is not passed over."""
@@ -356,6 +372,17 @@ class TestTables:
                 rows = [line for line in maker(found) if line.startswith("|")]
 
                 assert len({line.count("|") for line in rows}) <= 1, maker
+
+    def test_each_flood_has_its_column(self, root):
+        """The newest of each throughput; what was not played is said."""
+        for day, (limit, last) in enumerate([(400, 9.0), (400, 2.0), (6_000, 3.0)], 1):
+            run = run_of("flood", throughput_per_s=limit, flood={"emergencies": 50_000, "last_after_s": last})
+            keep(root, document("backlog", run, date=f"2026-11-2{day}", missing=["oars: not installed"]), f"{day}")
+        lines = list(tables.flood(evidence.read(root / "benchmarks" / "results")))
+
+        assert lines[0] == "| flood of emergencies | link of 400 segments/s | link of 6,000 segments/s |"
+        assert "| the last left after the commit | 2.00 s | 3.00 s |" in lines
+        assert "Not played: oars: not installed." in lines
 
     def test_a_result_says_what_it_was_made_with(self, root):
         """Date, commit, machine, versions, calibration and command, a row a file."""

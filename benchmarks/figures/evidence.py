@@ -76,15 +76,22 @@ class Run:
         return found
 
     @property
-    def calibration(self) -> float | None:
-        """Millions of rounds a second while it was played; None where nothing was measured meanwhile."""
-        speeds = self.figures.get("calibration")
-        return speeds.get("during") if isinstance(speeds, dict) else None
+    def played(self) -> list[dict[str, Any]]:
+        """What these are the figures of: the run itself, or the rounds that it is the middle of."""
+        if "rounds" not in self.figures:
+            return [self.figures]
+        return [run for run in self.result.document.get("runs", ()) if run.get("system") == self.figures["system"]]
 
     @property
-    def problems(self) -> Sequence[str]:
+    def calibration(self) -> list[float]:
+        """Millions of rounds a second while it was played; nothing where it was not measured meanwhile."""
+        speeds = [run.get("calibration") or {} for run in self.played]
+        return [one["during"] for one in speeds if one.get("during") is not None]
+
+    @property
+    def problems(self) -> list[str]:
         """What its account does not explain."""
-        return self.figures.get("account", {}).get("problems") or self.figures.get("problems") or ()
+        return [problem for run in self.played for problem in run.get("account", {}).get("problems", ())]
 
 
 class Evidence:
@@ -99,14 +106,19 @@ class Evidence:
             (one for one in self.results if one.bench == bench and (key is None or one.document.get(key))), None
         )
 
+    def runs(self, bench: str, name: str) -> list[Run]:
+        """Give every run of that name, the newest first; of one file, the middle of its rounds before these."""
+        return [
+            Run(result, figures)
+            for result in self.results
+            if result.bench == bench
+            for found, figures in reversed(list(result.parts()))
+            if found == name
+        ]
+
     def run(self, bench: str, name: str) -> Run | None:
         """Give the newest run of that name."""
-        for result in self.results:
-            if result.bench == bench:
-                for found, figures in reversed(list(result.parts())):
-                    if found == name:
-                        return Run(result, figures)
-        return None
+        return next(iter(self.runs(bench, name)), None)
 
 
 def read(folder: Path) -> Evidence:

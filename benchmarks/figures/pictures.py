@@ -69,7 +69,7 @@ def lane_shares(evidence: Evidence) -> str | None:
         Bar(
             f"lane {lane}, weight {weight}",
             (share * 100,),
-            f"{number(share * 100, '%')} of the segments, {number(wanted_share * 100, '%')} by weight",
+            f"{number(share * 100, '%')}, by weight {number(wanted_share * 100, '%')}",
             wanted_share * 100,
         )
         for lane, (weight, (share, wanted_share)) in enumerate(
@@ -77,7 +77,7 @@ def lane_shares(evidence: Evidence) -> str | None:
         )
     ]
     limit, took = run.at("throughput_per_s"), run.at("seconds")
-    told = f"All five backlogged, {limit:,} segments/s, over {took:.0f} s. Line: the weight."
+    told = f"Of the segments, all five backlogged, {limit:,} segments/s, over {took:.0f} s. Line: the weight."
     return bars("Each lane's share of a link", told, rows)
 
 

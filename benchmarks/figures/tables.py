@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.bench_backlog import FIGURES
 from benchmarks.bench_emergency import CONDITIONS
 from benchmarks.figures import wanted
 from benchmarks.figures.pictures import shown
@@ -74,9 +75,9 @@ def journey(evidence: Evidence) -> Iterator[str]:
     yield from shown("cpu-a-message", "Processor time of a message, by process", evidence)
     yield from shown("lane-shares", "Each backlogged lane's share of a link, beside its weight", evidence)
     head = (
-        "run", "window, s", "delivered, jobs/s", "submitted, segments/s", "any second, limit",
+        "run", "window, s", "delivered, jobs/s", "submitted, segments/s", "fullest second, of the limit",
         "CPU-s for 1,000 delivered: daemon + PostgreSQL", "RSS, MB", "jobs a claim, a receipt flush",
-        "waiting, begin -> end", "what the run is for", *ABOUT_RUN,
+        "waiting, begin -> end", "what it shows", *ABOUT_RUN,
     )  # fmt: skip
     yield from table(head, _each(evidence, "journey", RUNS, _journey, head))
 
@@ -86,7 +87,8 @@ def emergency(evidence: Evidence) -> Iterator[str]:
     yield from shown("emergency-latency", "Histogram of the emergencies' latency, a condition each", evidence)
     head = (
         "condition", "waiting at first", "emergencies", "p50, ms", "p90, ms", "p99, ms", "most, ms",
-        "from the call: p50, p99, ms", "enqueue and commit: p50, p99, ms", "any second, limit", "RSS, MB", *ABOUT_RUN,
+        "from the call: p50, p99, ms", "enqueue and commit: p50, p99, ms", "fullest second, of the limit", "RSS, MB",
+        *ABOUT_RUN,
     )  # fmt: skip
     yield from table(head, _each(evidence, "emergency", CONDITIONS, _emergency, head))
 
@@ -120,8 +122,6 @@ def peers(evidence: Evidence) -> Iterator[str]:
         ),
     )
     yield from _note(result)
-    for told in result.missing:
-        yield f"Not played: {told}"
 
 
 def backlog(evidence: Evidence) -> Iterator[str]:
@@ -131,7 +131,7 @@ def backlog(evidence: Evidence) -> Iterator[str]:
         yield NOT_MEASURED
         return
     comparisons = result.document["comparisons"]
-    names = dict.fromkeys(name for comparison in comparisons for name in comparison["figures"])
+    names = [name for name in FIGURES if any(name in comparison["figures"] for comparison in comparisons)]
     yield from table(
         ("figure: A -> B, B / A", *(comparison["condition"] for comparison in comparisons)),
         ((name, *(_beside(comparison, name) for comparison in comparisons)) for name in names),
@@ -140,21 +140,24 @@ def backlog(evidence: Evidence) -> Iterator[str]:
 
 
 def flood(evidence: Evidence) -> Iterator[str]:
-    """The flood of emergencies."""
-    run = evidence.run("backlog", "flood")
-    if run is None:
+    """The flood of emergencies, a column for each throughput that it was played at."""
+    runs = {run.at("throughput_per_s"): run for run in reversed(evidence.runs("backlog", "flood"))}
+    if not runs:
         yield NOT_MEASURED
         return
-    figures = run.at("flood")
+    runs = dict(sorted(runs.items()))
     yield from table(
-        ("flood of emergencies", ""),
+        ("flood of emergencies", *(f"link of {limit:,} segments/s" for limit in runs)),
         [
-            ("throughput of the link", f"{run.at('throughput_per_s'):,} segments/s"),
-            *((words, number(figures.get(name), unit)) for name, (words, unit) in FLOOD.items()),
-            ("problems", "; ".join(run.problems) or "none"),
+            *(
+                (words, *(number(run.at("flood").get(name), unit) for run in runs.values()))
+                for name, (words, unit) in FLOOD.items()
+            ),
+            ("problems", *("; ".join(run.problems) or "none" for run in runs.values())),
         ],
     )
-    yield from _note(run.result)
+    for result in {run.result.file: run.result for run in runs.values()}.values():
+        yield from _note(result)
 
 
 def queue(evidence: Evidence) -> Iterator[str]:
@@ -181,8 +184,6 @@ def queue(evidence: Evidence) -> Iterator[str]:
         ),
     )  # fmt: skip
     yield from _note(result)
-    for told in result.missing:
-        yield f"Not played: {told}"
 
 
 def codec(evidence: Evidence) -> Iterator[str]:
@@ -234,7 +235,7 @@ def capacity(evidence: Evidence) -> Iterator[str]:
         documents = [run.result.document for run in runs]
         days = sorted({document["date"][:10] for document in documents})
         commits = sorted({str(document["versions"].get("commit")) for document in documents})
-        speeds = [run.calibration for run in runs if run.calibration is not None]
+        speeds = [speed for run in runs for speed in run.calibration]
         yield (
             f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, commit {', '.join(commits)}, "
             f"{'; '.join(sorted({machine(document['machine']) for document in documents}))}, "
@@ -322,7 +323,7 @@ def _purpose(run: Run) -> str:
     if name.startswith("window-"):
         return f"{number(of_window(run), '%')} of (window - k) / latency"
     if name.startswith("receipts-"):
-        return f"{number(run.at('receipts_per_s'), '/s')} receipts"
+        return f"{bare(run.at('receipts_per_s'), '/s')} receipts/s"
     if name == "idle":
         return f"{number(run.at('cores', 'daemon') * 100, '%')} of a core"
     if name == "start":
@@ -347,7 +348,7 @@ def _emergency(run: Run) -> tuple[str, ...]:
 
 
 def _any_second(run: Run) -> str:
-    return f"{run.at('sink', 'most_in_any_second'):,}, {run.at('throughput_per_s'):,}"
+    return f"{run.at('sink', 'most_in_any_second'):,} of {run.at('throughput_per_s'):,}"
 
 
 def _about(runs: Iterable[Run]) -> tuple[str, str]:
@@ -355,7 +356,7 @@ def _about(runs: Iterable[Run]) -> tuple[str, str]:
     files = dict.fromkeys(run.result.file for run in runs)
     problems = sum(len(run.problems) for run in runs)
     told = ", ".join(link(file) for file in files) + (f"; PROBLEM: {problems}" if problems else "")
-    return told, _span([run.calibration for run in runs if run.calibration is not None])
+    return told, _span([speed for run in runs for speed in run.calibration])
 
 
 def _beside(comparison: dict[str, Any], name: str) -> str:
@@ -370,6 +371,8 @@ def _note(result: Result) -> Iterator[str]:
     """What a table that is of one file was made on."""
     yield ""
     yield f"{link(result.file)}, {result.date[:10]}, calibration {_span(_speeds(result.document))}."
+    for told in result.missing:
+        yield f"Not played: {told}."
 
 
 def _versions(result: Result) -> str:

@@ -93,6 +93,16 @@ def emergencies(least: int) -> Callable[[Run], str | None]:
     return short
 
 
+def rounds(least: int) -> Callable[[Run], str | None]:
+    """Ask for so many rounds, in turns with ours: the host's speed changes meanwhile."""
+
+    def short(run: Run) -> str | None:
+        had = run.at("rounds")
+        return f"{had} of {least} rounds" if had < least else None
+
+    return short
+
+
 def throttle(limit: int) -> Callable[[Run], str | None]:
     """Ask for a link of that throughput."""
 
@@ -166,7 +176,7 @@ def _latency(run: str, percentile: str, must: float, goal: float) -> Bound:
 
 def _peer(what: str, system: str, must: float, goal: float) -> Row:
     bound = Bound("peers", system, lambda run: run.at("ours_is"), "x", must, goal, at_most=False)
-    return Row(f"messages/s against {what}", (bound,))
+    return Row(f"messages/s against {what}", (bound,), (rounds(2),))
 
 
 MILLION_WAIT: Final = (waiting(MILLION), emergencies(1_000))
@@ -210,6 +220,7 @@ ROWS: Final = (
             Bound("journey", f"window-{size}", of_window, "%", 90, 97, at_most=False, label=f"{size}:")
             for size in (10, 100)
         ),
+        (seconds(10),),
     ),
     Row(
         "receipts/s of a session, deliver windows of 1, 10 and 100",
@@ -225,6 +236,7 @@ ROWS: Final = (
             )
             for n, must in ((1, 150), (10, 1_500), (100, 10_000))
         ),
+        (seconds(10),),
     ),
     Row(
         "RSS of the daemon, 1,000,000 waiting, window 1,000",
@@ -234,6 +246,7 @@ ROWS: Final = (
     Row(
         "idle daemon, of a core",
         (Bound("journey", "idle", lambda run: run.at("cores", "daemon") * 100, "%", 1),),
+        (seconds(10),),
     ),
     Row(
         "start to first submit_sm on a migrated database, and again in place after kill -9",

@@ -40,6 +40,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(row)} |"
 
 
+def aligned(lines: Iterable[str]) -> Iterator[str]:
+    """Lay out the same table for a terminal."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = (f"{cell:{'<' if place == 0 else '>'}{widths[place]}}" for place, cell in enumerate(row))
+        yield "  ".join((first, *others)).rstrip()
+
+
 def machine(its: dict[str, Any]) -> str:
     """Cores, and the processor where the system names it."""
     return f"{its['cores']} cores" + (f", {its['cpu']}" if its.get("cpu") else "")
