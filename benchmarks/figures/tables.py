@@ -86,7 +86,7 @@ def emergency(evidence: Evidence) -> Iterator[str]:
     """The conditions of bench_emergency."""
     yield from shown("emergency-latency", "Histogram of the emergencies' latency, a condition each", evidence)
     head = (
-        "condition", "waiting at first", "emergencies", "p50, ms", "p90, ms", "p99, ms", "most, ms",
+        "condition", "waiting: at first, in the window", "emergencies", "p50, ms", "p90, ms", "p99, ms", "most, ms",
         "from the call: p50, p99, ms", "enqueue and commit: p50, p99, ms", "fullest second, of the limit", "RSS, MB",
         *ABOUT_RUN,
     )  # fmt: skip
@@ -308,7 +308,7 @@ def _journey(run: Run) -> tuple[str, ...]:
         f"{bare(cpu['daemon'], 'CPU-s')} + {bare(cpu.get('postgres'), 'CPU-s')}" if delivered(run) else NOTHING,
         bare(run.at("rss_mb"), "MB"),
         f"{run.at('jobs_per_claim'):,.0f}, {run.at('from_database', 'jobs_per_receipt_flush'):,.0f}",
-        f"{run.at('ready_rows', 'begin'):,} -> {run.at('ready_rows', 'end'):,}",
+        _ready(run),
         _purpose(run),
     )
 
@@ -337,7 +337,7 @@ def _purpose(run: Run) -> str:
 def _emergency(run: Run) -> tuple[str, ...]:
     urgent = run.at("emergencies")
     return (
-        f"{run.at('backlog'):,}",
+        f"{run.at('backlog'):,}, {_ready(run)}",
         f"{urgent['count']:,}",
         *(number(urgent[name]) for name in ("p50_ms", "p90_ms", "p99_ms", "most_ms")),
         f"{number(urgent['from_call_p50_ms'])}, {number(urgent['from_call_p99_ms'])}",
@@ -345,6 +345,11 @@ def _emergency(run: Run) -> tuple[str, ...]:
         _any_second(run),
         bare(run.at("rss_mb"), "MB"),
     )
+
+
+def _ready(run: Run) -> str:
+    """What waits in the database, at the window's two ends."""
+    return f"{run.at('ready_rows', 'begin'):,} -> {run.at('ready_rows', 'end'):,}"
 
 
 def _any_second(run: Run) -> str:
