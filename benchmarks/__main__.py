@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import bench_locust, results
-from benchmarks.figures import tables, wanted, words
+from benchmarks.figures import others, wanted, words
 from benchmarks.figures.evidence import Evidence, Result
 from benchmarks.plan import RUNS
 from benchmarks.stage import TOLD_TO_END
@@ -60,7 +60,7 @@ SMALL: Final = (
 )
 
 
-SECTIONS: Final = (tables.codec, tables.queue, tables.backlog, tables.flood, tables.peers, tables.locust)
+SECTIONS: Final = (others.codec, others.queue, others.backlog, others.flood, others.peers, others.locust)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import results
-from benchmarks.figures import evidence, pictures, tables
+from benchmarks.figures import evidence, others, pictures, tables
 from benchmarks.figures.evidence import Evidence, Unusable
 from benchmarks.figures.pages import WrongPage, filled, sections
 
@@ -27,12 +27,12 @@ PAGES: Final[dict[str, dict[str, Callable[[Evidence], Iterable[str]]]]] = {
         "results": tables.results,
         "journey": tables.journey,
         "emergency": tables.emergency,
-        "peers": tables.peers,
-        "backlog": tables.backlog,
-        "flood": tables.flood,
-        "queue": tables.queue,
-        "codec": tables.codec,
-        "locust": tables.locust,
+        "peers": others.peers,
+        "backlog": others.backlog,
+        "flood": others.flood,
+        "queue": others.queue,
+        "codec": others.codec,
+        "locust": others.locust,
     },
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NEEDED: Final = ("bench", "command", "date", "machine", "versions")
-NAMED_BY: Final = ("run", "system")  # what a run calls itself, and a row of bench_peers
+NOT_PLAYED: Final = "not played: "
 
 
 class Unusable(Exception):
@@ -42,22 +42,31 @@ class Result:
     def missing(self) -> list[str]:
         """What was not played, and what to install; bench_peers names each system, bench_queue the reasons alone."""
         told = self.document.get("missing") or ()
-        return list(dict.fromkeys(told.values() if isinstance(told, dict) else told))
+        words = [one.removeprefix(NOT_PLAYED) for one in (told.values() if isinstance(told, dict) else told)]
+        words += [f"{name} failed" for name in self.document.get("failed") or ()]
+        return list(dict.fromkeys(words))
 
-    def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Its runs by name, those of the middle of several rounds last, which stand for them."""
-        for part in (*self.document.get("runs", ()), *self.document.get("medians", ())):
-            for key in NAMED_BY:
-                if key in part:
-                    yield part[key], part
+    def runs(self) -> Iterator[Run]:
+        """The middles of its rounds first, which stand for them; then its runs."""
+        played = self.document.get("runs", ())
+        for middle in self.document.get("medians", ()):
+            yield Run(self, middle, [run for run in played if run.get("system") == middle.get("system")])
+        for run in played:
+            yield Run(self, run, [run])
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, and the file that it is from."""
+    """One run, or the middle of some, and the file that it is from."""
 
     result: Result
     figures: dict[str, Any]
+    played: list[dict[str, Any]]  # what the figures are of
+
+    @property
+    def name(self) -> str | None:
+        """What it calls itself: a run of the journey, or a system of bench_peers."""
+        return self.figures.get("run") or self.figures.get("system")
 
     def at(self, *path: str | int) -> Any:
         """Give one figure.
@@ -74,13 +83,6 @@ class Run:
                 told = " / ".join(str(step) for step in path)
                 raise Unusable(f"{self.result.file}: a run lacks {told}") from None
         return found
-
-    @property
-    def played(self) -> list[dict[str, Any]]:
-        """What these are the figures of: the run itself, or the rounds that it is the middle of."""
-        if "rounds" not in self.figures:
-            return [self.figures]
-        return [run for run in self.result.document.get("runs", ()) if run.get("system") == self.figures["system"]]
 
     @property
     def calibration(self) -> list[float]:
@@ -107,14 +109,9 @@ class Evidence:
         )
 
     def runs(self, bench: str, name: str) -> list[Run]:
-        """Give every run of that name, the newest first; of one file, the middle of its rounds before these."""
-        return [
-            Run(result, figures)
-            for result in self.results
-            if result.bench == bench
-            for found, figures in reversed(list(result.parts()))
-            if found == name
-        ]
+        """Give every run of that name, the newest first."""
+        of_bench = (result for result in self.results if result.bench == bench)
+        return [run for result in of_bench for run in result.runs() if run.name == name]
 
     def run(self, bench: str, name: str) -> Run | None:
         """Give the newest run of that name."""

@@ -1,12 +1,12 @@
-"""The tables, each as lines of Markdown: what is measured, and "not measured" for what is not."""
+"""The tables of what we want to show and of the runs of the journey, each as lines of Markdown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.bench_backlog import FIGURES
 from benchmarks.bench_emergency import CONDITIONS
 from benchmarks.figures import wanted
+from benchmarks.figures.origin import ABOUT_RUN, about, span, speeds_of, versions
 from benchmarks.figures.pictures import shown
 from benchmarks.figures.wanted import NOT_MEASURED, cpu_a_thousand, delivered, lane_shares, of_window
 from benchmarks.figures.words import NOTHING, bare, link, machine, number, table
@@ -15,19 +15,7 @@ from benchmarks.plan import RUNS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from benchmarks.figures.evidence import Evidence, Result, Run
-
-ABOUT_RUN: Final = ("result", "calibration")
-FLOOD: Final = {
-    "emergencies": ("emergencies, in one transaction", "segments"),
-    "first_after_s": ("the first left after the commit", "s"),
-    "last_after_s": ("the last left after the commit", "s"),
-    "allowed_s": ("allowed for the last", "s"),
-    "others_between": ("neither emergency nor confirmation between them", "segments"),
-    "replies_between": ("confirmations between them", "segments"),
-    "reply_p50_s": ("a confirmation during the flood took, p50", "s"),
-    "reply_most_s": ("a confirmation during the flood took, at most", "s"),
-}
+    from benchmarks.figures.evidence import Evidence, Run
 
 
 def what_we_want(evidence: Evidence) -> Iterator[str]:
@@ -41,7 +29,7 @@ def what_we_want(evidence: Evidence) -> Iterator[str]:
                 wanted.side(found.row.bounds, goal=True),
                 found.measured,
                 found.met,
-                *_about(found.runs),
+                *about(found.runs),
             )
             for found in wanted.found(evidence)
         ),
@@ -61,8 +49,8 @@ def results(evidence: Evidence) -> Iterator[str]:
                 result.date,
                 str(result.document["versions"].get("commit") or "unknown"),
                 machine(result.document["machine"]),
-                _versions(result),
-                _span(_speeds(result.document)),
+                versions(result),
+                span(speeds_of(result.document)),
                 f"`{result.document['command']}`",
             )
             for result in evidence.results
@@ -93,136 +81,6 @@ def emergency(evidence: Evidence) -> Iterator[str]:
     yield from table(head, _each(evidence, "emergency", CONDITIONS, _emergency, head))
 
 
-def peers(evidence: Evidence) -> Iterator[str]:
-    """Ours beside the systems that a team would pick today; medians of the rounds."""
-    result = evidence.of("peers", "medians")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    yield from shown("peers", "Messages delivered a second, beside other systems", evidence)
-    commits = {run.get("system"): run.get("commits", NOTHING) for run in result.document.get("runs", ())}
-    head = (
-        "system", "delivered/s", "receipts to the app/s", "CPU-s for 1,000: its own", "of PostgreSQL", "RSS, MB",
-        "Tocsin delivers", "commits before it answers",
-    )  # fmt: skip
-    yield from table(
-        head,
-        (
-            (
-                row["system"],
-                bare(row.get("delivered_per_s"), "/s"),
-                bare(row.get("forwarded_per_s"), "/s"),
-                bare(row.get("cpu_system"), "CPU-s"),
-                bare(row.get("cpu_postgres"), "CPU-s"),
-                bare(row.get("rss_mb"), "MB"),
-                number(row.get("ours_is"), "x"),
-                commits.get(row["system"], NOTHING),
-            )
-            for row in result.document["medians"]
-        ),
-    )
-    yield from _note(result)
-
-
-def backlog(evidence: Evidence) -> Iterator[str]:
-    """Each condition beside its neighbour without it."""
-    result = evidence.of("backlog", "comparisons")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    comparisons = result.document["comparisons"]
-    names = [name for name in FIGURES if any(name in comparison["figures"] for comparison in comparisons)]
-    yield from table(
-        ("figure: A -> B, B / A", *(comparison["condition"] for comparison in comparisons)),
-        ((name, *(_beside(comparison, name) for comparison in comparisons)) for name in names),
-    )
-    yield from _note(result)
-
-
-def flood(evidence: Evidence) -> Iterator[str]:
-    """The flood of emergencies, a column for each throughput that it was played at."""
-    runs = {run.at("throughput_per_s"): run for run in reversed(evidence.runs("backlog", "flood"))}
-    if not runs:
-        yield NOT_MEASURED
-        return
-    runs = dict(sorted(runs.items()))
-    yield from table(
-        ("flood of emergencies", *(f"link of {limit:,} segments/s" for limit in runs)),
-        [
-            *(
-                (words, *(number(run.at("flood").get(name), unit) for run in runs.values()))
-                for name, (words, unit) in FLOOD.items()
-            ),
-            ("problems", *("; ".join(run.problems) or "none" for run in runs.values())),
-        ],
-    )
-    for result in {run.result.file: run.result for run in runs.values()}.values():
-        yield from _note(result)
-
-
-def queue(evidence: Evidence) -> Iterator[str]:
-    """The queue alone beside others."""
-    result = evidence.of("queue", "medians")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    yield from table(
-        (
-            "queue", "backlog", "jobs/s", "CPU-s for 1,000: client", "of PostgreSQL", "WAL, bytes a job", "rounds",
-        ),
-        (
-            (
-                row["queue"],
-                f"{row['backlog']:,}",
-                bare(row["jobs_per_s"], "/s"),
-                bare(row["client_cpu_s_per_1000"], "CPU-s"),
-                bare(row["postgres_cpu_s_per_1000"], "CPU-s"),
-                f"{row['wal_bytes_per_job']:,.0f}",
-                str(row["rounds"]),
-            )
-            for row in result.document["medians"]
-        ),
-    )  # fmt: skip
-    yield from _note(result)
-
-
-def codec(evidence: Evidence) -> Iterator[str]:
-    """The codec beside smpplib."""
-    result = evidence.of("codec", "cases")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    yield from table(
-        ("case", "us", "smpplib, us", "smpplib takes"),
-        (
-            (row["case"], number(row["us"]), number(row["smpplib_us"]), number(row["ratio"], "x"))
-            for row in result.document["cases"]
-        ),
-    )
-    yield from _note(result)
-
-
-def locust(evidence: Evidence) -> Iterator[str]:
-    """Upstream apps, by locust."""
-    result = evidence.of("locust", "rows")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    yield from table(
-        ("request", "requests", "failures", "p50, ms", "p95, ms", "p99, ms"),
-        (
-            (
-                f"{row['type']} {row['name']}",
-                f"{row['requests']:,}",
-                f"{row['failures']:,}",
-                *(f"{row[f'p{share}_ms']:,.0f}" for share in (50, 95, 99)),
-            )
-            for row in result.document["rows"]
-        ),
-    )
-    yield from _note(result)
-
-
 def capacity(evidence: Evidence) -> Iterator[str]:
     """The few figures of the README, with what they were made on."""
     rows, runs = [], []
@@ -239,7 +97,7 @@ def capacity(evidence: Evidence) -> Iterator[str]:
         yield (
             f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, commit {', '.join(commits)}, "
             f"{'; '.join(sorted({machine(document['machine']) for document in documents}))}, "
-            f"calibration {_span(speeds)} M rounds/s:"
+            f"calibration {span(speeds)} M rounds/s:"
         )
         yield ""
     yield from table(("", ""), rows)
@@ -295,7 +153,7 @@ def _each(
         if run is None:
             yield (name, NOT_MEASURED, *[""] * (len(head) - 2))
         else:
-            yield (name, *row(run), *_about((run,)))
+            yield (name, *row(run), *about((run,)))
 
 
 def _journey(run: Run) -> tuple[str, ...]:
@@ -354,50 +212,3 @@ def _ready(run: Run) -> str:
 
 def _any_second(run: Run) -> str:
     return f"{run.at('sink', 'most_in_any_second'):,} of {run.at('throughput_per_s'):,}"
-
-
-def _about(runs: Iterable[Run]) -> tuple[str, str]:
-    """The files, and the speed of the machine while the runs were played; what is wrong with them too."""
-    files = dict.fromkeys(run.result.file for run in runs)
-    problems = sum(len(run.problems) for run in runs)
-    told = ", ".join(link(file) for file in files) + (f"; PROBLEM: {problems}" if problems else "")
-    return told, _span([speed for run in runs for speed in run.calibration])
-
-
-def _beside(comparison: dict[str, Any], name: str) -> str:
-    figure = comparison["figures"].get(name)
-    if figure is None:
-        return NOTHING
-    mark = " **worse**" if name in comparison["worse"] else ""
-    return f"{number(figure['a'])} -> {number(figure['b'])}, {figure['ratio']:.2f}{mark}"
-
-
-def _note(result: Result) -> Iterator[str]:
-    """What a table that is of one file was made on."""
-    yield ""
-    yield f"{link(result.file)}, {result.date[:10]}, calibration {_span(_speeds(result.document))}."
-    for told in result.missing:
-        yield f"Not played: {told}."
-
-
-def _versions(result: Result) -> str:
-    its = result.document["versions"]
-    names = (("python", "Python"), ("postgresql", "PostgreSQL"))
-    return ", ".join(f"{name} {its[key]}" for key, name in names if its.get(key))
-
-
-def _speeds(document: dict[str, Any]) -> list[float]:
-    """Every calibration of a document that was taken during a run, or else around it."""
-    speeds: list[float] = []
-    for part in (document, *document.get("runs", ())):
-        its = part.get("calibration", ())
-        if isinstance(its, dict):
-            its = [its["during"]] if its.get("during") is not None else [its[key] for key in ("before", "after")]
-        speeds += its
-    return speeds
-
-
-def _span(speeds: Sequence[float]) -> str:
-    """From the slowest to the fastest, M rounds/s."""
-    told = dict.fromkeys(f"{speed:.1f}" for speed in ((min(speeds), max(speeds)) if speeds else ()))
-    return " to ".join(told) or NOTHING

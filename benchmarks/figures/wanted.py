@@ -97,7 +97,7 @@ def rounds(least: int) -> Callable[[Run], str | None]:
     """Ask for so many rounds, in turns with ours: the host's speed changes meanwhile."""
 
     def short(run: Run) -> str | None:
-        had = run.at("rounds")
+        had = len(run.played)
         return f"{had} of {least} rounds" if had < least else None
 
     return short
