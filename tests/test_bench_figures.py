@@ -42,6 +42,7 @@ def run_of(name: str, **other: Any) -> dict[str, Any]:
         "rss_mb": 55.0,
         "jobs_per_claim": 100.0,
         "waiting": {"begin": 4_000, "end": 4_000},
+        "receipts_owed": {"begin": 900, "end": 1_000},
         "ready_rows": {"begin": 3_000, "end": 2_900},
         "first_submit_after_s": [0.4, 0.3],
         "sink": {"most_in_any_second": 97},
@@ -261,6 +262,13 @@ class TestWanted:
         assert row(root, "emergencies, commit").met == "**missed**"
         assert row(root, "receipts/s").measured == "1: not measured, 10: 12,000/s, 100: 12,000/s"
         assert row(root, "receipts/s").met == "not all measured"
+
+    def test_a_queue_that_grows_is_not_sustained(self, root):
+        """By more than a hundredth of what was delivered, in jobs or in receipts that are owed."""
+        for grew, met in ((12_200, "goal"), (12_301, "not shown (the queue grew by 12,301)")):
+            keep(root, document("journey", run_of("sustained", receipts_owed={"begin": 900, "end": 900 + grew})))
+
+            assert row(root, "sustained").met == met
 
     def test_a_limit_that_was_passed_is_missed(self, root):
         """By one segment in one sliding second."""

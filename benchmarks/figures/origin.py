@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from benchmarks.figures.evidence import Result, Run
+
 ABOUT_RUN: Final = ("result", "calibration")  # the heads of the two cells
 
 
@@ -30,6 +31,7 @@ def note(result: Result) -> Iterator[str]:
 
 
 def versions(result: Result) -> str:
+    """Python's, and the server's where there was one."""
     its = result.document["versions"]
     names = (("python", "Python"), ("postgresql", "PostgreSQL"))
     return ", ".join(f"{name} {its[key]}" for key, name in names if its.get(key))
