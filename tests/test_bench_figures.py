@@ -14,6 +14,7 @@ from benchmarks import results
 from benchmarks.figures import evidence, others, pictures, tables, wanted
 from benchmarks.figures.__main__ import PAGES, main
 from benchmarks.figures.evidence import Unusable
+from benchmarks.figures.pages import sections
 from benchmarks.figures.words import number
 from benchmarks.plan import RUNS
 
@@ -313,18 +314,22 @@ class TestEvidence:
 class TestPictures:
     def test_a_picture_is_drawn_when_there_is_a_result_and_removed_when_there_is_none(self, root, capsys):
         """The page shows it only then; a picture that no result gives is found by the check."""
-        picture, page = root / "benchmarks/pictures/emergency-latency.svg", root / "benchmarks/README.md"
+        picture, pages = root / "benchmarks/pictures/emergency-latency.svg", [root / page for page in PAGES]
+
+        def shown() -> list[bool]:
+            return [picture.exists(), *("pictures/emergency-latency.svg" in page.read_text() for page in pages)]
+
         file = keep(root, EMERGENCY)
-        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (False, False)
+        assert shown() == [False, False, False]
         main([], root)
-        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (True, True)
+        assert shown() == [True, True, True]
 
         file.unlink()
         capsys.readouterr()
         assert main(["--check"], root) == 1
         assert "benchmarks/pictures/emergency-latency.svg: picture" in capsys.readouterr().err
         main([], root)
-        assert (picture.exists(), "emergency-latency.svg" in page.read_text()) == (False, False)
+        assert shown() == [False, False, False]
 
     def test_a_picture_that_was_touched_or_that_nobody_draws_is_found(self, root, capsys):
         """By its name."""
@@ -340,6 +345,18 @@ class TestPictures:
             "benchmarks/pictures/emergency-latency.svg",
             "benchmarks/pictures/speed.svg",
         ]
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_what_a_page_links_to_is_there(self, root, page):
+        """Pictures and result files, from where the page is."""
+        keep(root, EMERGENCY)
+        keep(root, document("journey", *(run_of(run) for run in RUNS)))
+        main([], root)
+        made = "".join(sections((root / page).read_text()).values())
+        targets = set(re.findall(r"\]\(([^)]+)\)", made))
+
+        assert targets
+        assert [target for target in targets if not (root / page).parent.joinpath(target).exists()] == []
 
     @pytest.mark.parametrize("name", pictures.PICTURES)
     def test_every_picture_is_whole_and_inside_its_frame(self, root, name):

@@ -122,10 +122,10 @@ PICTURES: Final[dict[str, Callable[[Evidence], str | None]]] = {
 }
 
 
-def shown(name: str, alternative: str, evidence: Evidence) -> Iterator[str]:
-    """Give the line that shows a picture on benchmarks/README.md, if there is one."""
+def shown(name: str, alternative: str, evidence: Evidence, folder: str = "pictures") -> Iterator[str]:
+    """Give the line that shows a picture, if there is one; ``folder`` is the way to it from the page."""
     if PICTURES[name](evidence) is not None:
-        yield f"![{alternative}](pictures/{name}.svg)"
+        yield f"![{alternative}]({folder}/{name}.svg)"
         yield ""
 
 

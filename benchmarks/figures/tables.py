@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.bench_emergency import CONDITIONS
 from benchmarks.figures import wanted
 from benchmarks.figures.origin import ABOUT_RUN, about, span, speeds_of, versions
-from benchmarks.figures.pictures import shown
+from benchmarks.figures.pictures import FOLDER, shown
 from benchmarks.figures.wanted import NOT_MEASURED, cpu_a_thousand, delivered, lane_shares, of_window
 from benchmarks.figures.words import NOTHING, bare, link, machine, number, table
 from benchmarks.plan import RUNS
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from benchmarks.figures.evidence import Evidence, Run
+
+LATENCY: Final = "Histogram of the emergencies' latency, a condition each"  # instead of the picture
 
 
 def what_we_want(evidence: Evidence) -> Iterator[str]:
@@ -72,7 +74,7 @@ def journey(evidence: Evidence) -> Iterator[str]:
 
 def emergency(evidence: Evidence) -> Iterator[str]:
     """The conditions of bench_emergency."""
-    yield from shown("emergency-latency", "Histogram of the emergencies' latency, a condition each", evidence)
+    yield from shown("emergency-latency", LATENCY, evidence)
     head = (
         "condition", "waiting: at first, in the window", "emergencies", "p50, ms", "p90, ms", "p99, ms", "most, ms",
         "from the call: p50, p99, ms", "enqueue and commit: p50, p99, ms", "fullest second, of the limit", "RSS, MB",
@@ -83,6 +85,7 @@ def emergency(evidence: Evidence) -> Iterator[str]:
 
 def capacity(evidence: Evidence) -> Iterator[str]:
     """The few figures of the README, with what they were made on."""
+    yield from shown("emergency-latency", LATENCY, evidence, FOLDER)
     rows, runs = [], []
     for what, bench, name, figure in CAPACITY:
         run = evidence.run(bench, name)
