@@ -44,18 +44,26 @@ class Small:
     def name(self) -> str:
         return f"{self.bench} {self.variant}".rstrip()
 
+    @property
+    def file(self) -> Path:
+        return FOLDER / f"bench_{self.bench}.py"
 
-LASTING: Final = ("backlog", "lanes", "start")  # they end with their drain, and emergency plays the first of them
+
+OF_EMERGENCY: Final = ("backlog", "three-quarters", "throttled")  # runs of the journey that bench_emergency plays
+LASTING: Final = ("lanes", "start")  # what waits in them outlasts every drain
 SHORT: Final = "--seconds 4 --warm 2"
 SMALL: Final = (
     Small("codec", "--turns 3 --seconds 0.02", server=False),
     Small("queue", "--backlog 1000 --jobs 1000 --rounds 1"),
-    Small("journey", f"--runs {' '.join(run for run in RUNS if run not in LASTING)} {SHORT} --backlog 20000"),
-    Small("journey", f"--runs {' '.join(LASTING[1:])} {SHORT} --backlog 20000 --drain 5", "lasting"),
-    Small("emergency", f"{SHORT} --backlog 20000 --emergencies 30"),
+    Small(
+        "journey",
+        f"--runs {' '.join(run for run in RUNS if run not in {*OF_EMERGENCY, *LASTING})} {SHORT} --backlog 20000",
+    ),
+    Small("journey", f"--runs {' '.join(LASTING)} {SHORT} --backlog 20000 --drain 5", "lasting"),
+    Small("emergency", f"{SHORT} --backlog 20000 --emergencies 20"),
     Small("backlog", f"--conditions waiting --rounds 1 {SHORT} --backlog 20000 --throughput 1000"),
     Small("backlog", "--flood 1000 --throughput 400 --backlog 4000", "flood"),
-    Small("peers", f"--rounds 1 {SHORT}"),
+    Small("peers", f"--systems tocsin kannel-postgres --rounds 1 {SHORT}"),
     Small("locust", "--seconds 5 --users 10", missing=bench_locust.missing),
 )
 
@@ -76,8 +84,8 @@ class Played:
 
 def play(small: Small, arguments: argparse.Namespace) -> Played:
     """Play one; its own lines of progress and PROBLEMs come on standard error."""
-    if not (FOLDER / f"bench_{small.bench}.py").exists():
-        return Played(small, f"there is no bench_{small.bench}.py")
+    if not small.file.exists():
+        return Played(small, f"there is no {small.file.name}")
     if told := small.missing():
         return Played(small, told)
     line = [*small.words.split(), "--json"]

@@ -187,8 +187,8 @@ async def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         return await play(arguments, server, f"tocsin_bench_{os.getpid()}_locust")
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run it; gives the exit code."""
+def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_locust", description="Upstream apps, by locust.")
     add = parser.add_argument
     add("--seconds", type=int, default=20, help="of load, whole ones (20)")
@@ -197,10 +197,16 @@ def main(words: list[str] | None = None) -> int:
     add("--drain", type=float, default=60.0, help="seconds in which what is open must be delivered (60)")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
     kept.add_options(parser)
-    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
     if min(arguments.seconds, arguments.users, arguments.sample) < 1:
         parser.error("--seconds, --users and --sample take 1 or more")
+    return arguments
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run it; gives the exit code."""
+    words = sys.argv[1:] if words is None else words
+    arguments = arguments_of(words)
     if told := missing():
         print(f"bench: {told}", file=sys.stderr)
         return 2

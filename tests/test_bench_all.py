@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import subprocess
@@ -29,6 +30,15 @@ class TestSmall:
         files = {file.stem.removeprefix("bench_") for file in small.FOLDER.glob("bench_*.py")}
 
         assert files <= {one.bench for one in small.SMALL}
+
+    @pytest.mark.parametrize("one", [one for one in small.SMALL if one.file.exists()], ids=lambda one: one.name)
+    def test_a_small_form_is_what_its_bench_takes(self, one):
+        """Options that were renamed are found here, not after five minutes."""
+        arguments = importlib.import_module(f"benchmarks.bench_{one.bench}").arguments_of(
+            [*one.words.split(), "--json"]
+        )
+
+        assert arguments.json is True
 
     def test_two_small_forms_are_not_kept_in_one_file(self):
         """The second would overwrite the first."""
