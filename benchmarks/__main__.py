@@ -66,8 +66,6 @@ SMALL: Final = (
     Small("peers", f"--systems tocsin kannel-postgres --rounds 1 {SHORT}"),
     Small("locust", "--seconds 5 --users 10", missing=bench_locust.missing),
 )
-
-
 SECTIONS: Final = (others.codec, others.queue, others.backlog, others.flood, others.peers, others.locust)
 
 
@@ -105,7 +103,10 @@ def play(small: Small, arguments: argparse.Namespace) -> Played:
         printed, _ = child.communicate()
     except KeyboardInterrupt:
         child.terminate()
-        child.wait(END_S)
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
         raise
     result = json.loads(printed) if printed.strip() else None
     return Played(small, None, time.monotonic() - begun, child.returncode, result)
@@ -115,12 +116,13 @@ def lines(played: Sequence[Played]) -> list[str]:
     """Say for people what was played, what was not and why, and where the machine stands."""
     told = ["", f"{'bench':<16}{'seconds':>8}   "]
     for one in played:
-        took, came = f"{one.seconds:.0f}", "ok" if not one.code else f"FAILED, exit {one.code}"
-        told.append(
-            f"{one.small.name:<16}{'-' if one.why else took:>8}   {f'not played: {one.why}' if one.why else came}"
-        )
-        missing = Result(one.small.name, one.result).missing if one.result else []
-        told += [f"{'':<27}not played: {word}" for word in missing]
+        if one.why:
+            told.append(f"{one.small.name:<16}{'-':>8}   not played: {one.why}")
+            continue
+        came = f"FAILED, exit {one.code}" if one.code else "ok"
+        told.append(f"{one.small.name:<16}{one.seconds:>8.0f}   {came}")
+        if one.result:
+            told += [f"{'':<27}not played: {word}" for word in Result(one.small.name, one.result).missing]
     evidence = Evidence([Result(one.small.name, one.result) for one in played if one.result])
     for section in SECTIONS:
         rows = list(section(evidence))
@@ -129,14 +131,9 @@ def lines(played: Sequence[Played]) -> list[str]:
     measured = [found for found in wanted.found(evidence) if found.measured != wanted.NOT_MEASURED]
     if measured:
         told += ["", "what we want to show, from runs that are too short to show it:"]
-        told += [
-            line
-            for found in measured
-            for line in (
-                f"  {found.row.what}",
-                f"      {found.measured}; must: {wanted.side(found.row.bounds, goal=False)}",
-            )
-        ]
+    for found in measured:
+        told.append(f"  {found.row.what}")
+        told.append(f"      {found.measured}; must: {wanted.side(found.row.bounds, goal=False)}")
     return told
 
 

@@ -74,6 +74,25 @@ class TestSmall:
         assert "not played: locust is not installed: pip install --require-hashes -r requirements-bench.txt" in told
         assert "not played: there is no bench_tides.py" in told
 
+    def test_where_the_machine_stands_is_told(self):
+        """Tables of what was measured, in columns, and what it must reach; nothing of what was not."""
+        runs = [{"run": "receipts-10", "receipts_per_s": 2_000.0, "seconds": 4.0, "account": {"problems": []}}]
+        cases = [{"case": "encode submit_sm", "us": 1.5, "smpplib_us": 30.0, "ratio": 20.0}]
+        kept = (
+            {"bench": "journey", "date": "2026-11-26", "runs": runs, "missing": ["oars: not installed"]},
+            {"bench": "codec", "date": "2026-11-26", "cases": cases},
+        )
+        played = [small.Played(small.Small(one["bench"], ""), result=one) for one in kept]
+        told = "\n".join(line.rstrip() for line in small.lines(played))
+
+        assert "not played: oars: not installed" in told
+        assert (
+            "case                us  smpplib, us  smpplib takes\nencode submit_sm  1.50         30.0         20.0 x"
+            in told
+        )
+        assert "10: 2,000/s, 100: not measured; must: 1: 150/s, 10: 1,500/s, 100: 10,000/s" in told
+        assert "emergencies" not in told
+
     def test_json_is_all_of_it(self, capsys, monkeypatch):
         """Nothing else is on standard output."""
         listed(monkeypatch, QUICK, small.Small("tides", ""))
