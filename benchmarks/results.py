@@ -29,6 +29,7 @@ ROOT: Final = Path(__file__).parent.parent
 PRODUCT: Final = ("config", "dispatcher", "gateway")
 PACKAGES: Final = ("tocsin", "asyncpg", "uvloop")
 PRIVATE: Final = {"--database": "URL", "--profile": "FILE"}  # values that name a host or a path
+SMALL: Final = "small"  # what the variants of the small form begin with; no figure is taken from them
 VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
