@@ -147,3 +147,29 @@ async def test_a_slow_disk_does_not_make_the_link_exceed_its_rate():
         assert all(earlier <= later for earlier, later in pairwise(written))
         assert held(a)["record"] >= took_s
         assert a.metrics.records.sum >= took_s
+
+
+async def test_what_waits_for_more_of_lane_0_goes_once_no_more_comes():
+    """Whoever expected it says so; nothing else would bring the link back."""
+    async with account() as a:
+        a.link.expect_urgent(60.0)
+        a.link.submit([*numbered(5, 40), *numbered(0, 3)])
+        await a.seen.until(lambda: len(a.seen.results) == 3)
+        assert on_the_wire(a, 5) == []
+        assert holding(a) is None  # neither window nor throttle
+
+        a.link.expect_urgent(0.0)
+        await a.seen.until(lambda: len(a.seen.results) == 43)
+
+    assert len(on_the_wire(a, 0)) == 3
+
+
+async def test_what_waits_for_more_of_lane_0_waits_no_longer_than_was_said():
+    """Whoever expects it may have stopped: then the link comes back by itself."""
+    async with account() as a:
+        a.link.expect_urgent(0.05)
+        begun = time.monotonic()
+        a.link.submit(numbered(5, 40))
+        await a.seen.until(lambda: len(a.seen.results) == 40)
+
+    assert a.smsc.received("submit_sm")[0].at - begun >= 0.05
