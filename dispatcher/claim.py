@@ -53,10 +53,10 @@ class LaneState:
             if len(self.marks) > MOST_MARKS:
                 del self.marks[1]
 
-    def seen_up_to(self, xmin: int) -> int:
-        """The highest id below which nothing can hide from a snapshot with this xmin; 0 when none is certain."""
+    def seen_up_to(self, upto: int, xmin: int) -> int:
+        """The highest id below which nothing hid from a probe up to this id with this xmin; 0 when none is certain."""
         highest = 0
-        while self.marks and self.marks[0][1] < xmin:
+        while self.marks and self.marks[0][0] <= upto and self.marks[0][1] < xmin:
             highest = self.marks.popleft()[0]
         return highest
 
@@ -213,7 +213,7 @@ class Claimer:
         ``whole`` reads from the lane's beginning: a row that was locked when it was asked for comes back with it.
         """
         lanes = [
-            (link, lane, state)
+            (link, lane, state, state.frontier)  # which a claim of lane 0 may raise before the probe is back
             for (link, lane), state in self._lanes.items()
             if (state.floor < state.frontier or whole) and state.frontier and link in self._epochs
         ]
@@ -221,16 +221,16 @@ class Claimer:
             return False
         rows = await connection.fetch(
             "probe",
-            texts([link for link, _, _ in lanes]),
-            array([lane for _, lane, _ in lanes]),
-            array([0 if whole else state.floor for _, _, state in lanes]),
-            array([state.frontier for _, _, state in lanes]),
+            texts([link for link, _, _, _ in lanes]),
+            array([lane for _, lane, _, _ in lanes]),
+            array([0 if whole else state.floor for _, _, state, _ in lanes]),
+            array([upto for _, _, _, upto in lanes]),
         )
         found = False
         for n, ids, xmin in rows:
-            state = lanes[n - 1][2]
+            _, _, state, upto = lanes[n - 1]
             late = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys() - state.missing
             state.missing |= late
             found = found or bool(late)
-            state.floor = max(state.floor, state.seen_up_to(xmin))
+            state.floor = max(state.floor, state.seen_up_to(upto, xmin))
         return found

@@ -110,6 +110,27 @@ async def test_a_late_emergency_needs_no_probe(tmp_path, queue_url):
         assert [job.id for job in await one.claim([0])] == [late]
 
 
+async def test_a_claim_during_a_probe_does_not_hide_a_late_emergency(tmp_path, queue_url):
+    """The probe knows nothing of ids that were read after it had been asked: they count with the next one."""
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as slow:
+        await one.app.enqueue(category="emergency")
+        await one.claim([0])
+        transaction = slow.connection.transaction()
+        await transaction.start()
+        late = await slow.enqueue(category="emergency")
+        early = await one.app.enqueue(category="emergency")
+
+        class Overtaken:
+            async def fetch(self, name: str, *arguments: object):
+                assert [job.id for job in await one.claim([0])] == [early]
+                await transaction.commit()
+                return await one.claiming.fetch(name, *arguments)
+
+        await one.claimer.probe(Overtaken())  # type: ignore[arg-type]
+
+        assert [job.id for job in await one.claim([0])] == [late]
+
+
 async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, queue_url):
     """A cancel that was rolled back must not hide the job for ever."""
     async with instance(tmp_path, queue_url) as one, app_of(queue_url) as other:
