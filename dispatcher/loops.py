@@ -44,6 +44,7 @@ URGENT_IDLE_S = 0.25
 MORE_URGENT_S = 1.0  # for which lanes 1 to 5 wait for more of lane 0, should no claim say by then that there is none
 PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind the frontier
 PROBE_WHOLE_S = 10.0
+PROBE_PAUSES = 10  # of a probe's own length pass before the next one, at least: it may walk over a lot that is gone
 LISTEN_CHECK_S = 5.0
 EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
 PAUSE_S = 0.01  # after a small flush of outcomes or receipts: a flush costs as much as 15 of its jobs
@@ -170,10 +171,12 @@ class Loops:
                 await self._dispatch(jobs)
             now = self._clock()
             if now >= probe_at:
-                probe_at = now + PROBE_S
                 whole = now >= whole_at
                 whole_at = now + PROBE_WHOLE_S if whole else whole_at
-                if await self._claimer.probe(connection, whole=whole):
+                found = await self._claimer.probe(connection, whole=whole)
+                took_s = self._clock() - now
+                probe_at = now + max(PROBE_S, took_s + PROBE_PAUSES * took_s)
+                if found:
                     continue
             if jobs:
                 await asyncio.sleep(BUSY_S)
