@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from dispatcher.version import COMPILED
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
@@ -105,6 +107,7 @@ def versions(packages: Iterable[str], figures: dict[str, Any]) -> dict[str, str 
     servers = [run["postgresql"] for run in (figures, *figures.get("runs", ())) if "postgresql" in run]
     return {
         "python": platform.python_version(),
+        "modules": "compiled" if COMPILED else "python",
         "commit": _commit(),
         **({"postgresql": servers[0]} if servers else {}),
         **{name: importlib.metadata.version(name) for name in (*PACKAGES, *packages)},

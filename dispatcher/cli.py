@@ -16,7 +16,7 @@ from config.reader import ConfigError
 from dispatcher import log
 from dispatcher.commands import check, demo, estimate, message, operate, service, smsc, status
 from dispatcher.commands.terminal import DONE, EXIT_CODES, INTERRUPTED, REFUSED, USAGE, Stopped
-from dispatcher.version import VERSION
+from dispatcher.version import COMPILED, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
 )
-@click.version_option(VERSION, "--version", message="%(version)s")
+@click.version_option(VERSION, "--version", message="%(version)s (compiled)" if COMPILED else "%(version)s")
 def tocsin() -> None:
     """SMPP gateway and dispatch daemon: emergencies first, nothing lost, nothing silently doubled."""
 

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from dispatcher.demo_handset import Message, read
-from dispatcher.demo_load import LANE_OF
+from dispatcher.demo_handset import Message, Taken, read
+from dispatcher.demo_load import LANE_OF, Answer, Request
 from gateway import count
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from dispatcher.demo_handset import Taken
-    from dispatcher.demo_load import Answer, Request
 
 FEWEST_OVERTAKEN: Final = 50  # segments that waited on its link and that an emergency came before
 MOST_IN_FRONT_S: Final = 0.25  # of the link's rate: what may go between an emergency's commit and its own segments

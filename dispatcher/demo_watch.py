@@ -12,6 +12,7 @@ import json
 import time
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from dispatcher.demo_stage import DemoFailed
 from gateway import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from dispatcher.demo_load import Request

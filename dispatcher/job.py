@@ -14,12 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from gateway import Verdict, status_name
-
-if TYPE_CHECKING:
-    from gateway import Submission
+from gateway import Submission, Verdict, status_name
 
 MOST_ATTEMPTS = 10  # claims that reached the wire and were refused for now
 MOST_AMBIGUOUS_ATTEMPTS = 3  # for a refusal that does not say why

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from config.reader import ConfigError
-from config.settings import load
+from config.settings import LinkSettings, Settings, load
 from dispatcher.apply import apply
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import connect
@@ -24,7 +24,6 @@ from dispatcher.store import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from config.settings import LinkSettings, Settings
 
 log = structlog.get_logger()
 

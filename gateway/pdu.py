@@ -7,6 +7,7 @@ is ``gateway.codec``'s to say; nothing here looks into one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.errors import BrokenStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 HEADER_OCTETS = 16
 MAX_PDU_OCTETS = 70_000  # a message_payload of 64 KiB with everything around it; a longer length is a broken stream
@@ -181,16 +182,18 @@ class FrameReader:
     one read. Any split of the same octets gives the same frames.
     """
 
-    __slots__ = ("_broken", "_buffer", "max_length")
+    __slots__ = ("_broken", "_buffer", "_given", "max_length")
 
     def __init__(self, max_length: int = MAX_PDU_OCTETS) -> None:
         self.max_length = max_length  # octets of the longest frame that is believed
         self._buffer = bytearray()
+        self._given = 0  # octets at its beginning that were given as frames
         self._broken: int | None = None  # the impossible command_length, once one was read
 
     def feed(self, octets: bytes) -> None:
         """Take what was read; after a broken length nothing is taken any more."""
         if self._broken is None:
+            self._forget_given()
             self._buffer += octets
 
     def __iter__(self) -> Iterator[bytes]:
@@ -200,23 +203,25 @@ class FrameReader:
         the frames before it have been given by then.
         """
         buffer = self._buffer
-        at = 0
-        try:
-            while len(buffer) - at >= _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(buffer, at)
-                if not HEADER_OCTETS <= length <= self.max_length:
-                    self._broken = length
-                    break
-                if len(buffer) - at < length:
-                    break
-                start, at = at, at + length
-                yield bytes(buffer[start:at])
-        finally:
-            del buffer[:at]
+        while len(buffer) - self._given >= _LENGTH.size:
+            start = self._given
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if not HEADER_OCTETS <= length <= self.max_length:
+                self._broken = length
+                break
+            if len(buffer) - start < length:
+                break
+            self._given = start + length  # noted first: whoever takes no further one leaves the rest for later
+            yield bytes(buffer[start : start + length])
+        self._forget_given()
         if self._broken is not None:
             buffer.clear()
             raise BrokenStream(self._broken)
 
+    def _forget_given(self) -> None:
+        del self._buffer[: self._given]
+        self._given = 0
+
     def __len__(self) -> int:
         """Octets held that are not yet a frame."""
-        return len(self._buffer)
+        return len(self._buffer) - self._given

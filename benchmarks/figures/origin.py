@@ -34,7 +34,8 @@ def versions(result: Result) -> str:
     """Python's, and the server's where there was one."""
     its = result.document["versions"]
     names = (("python", "Python"), ("postgresql", "PostgreSQL"))
-    return ", ".join(f"{name} {its[key]}" for key, name in names if its.get(key))
+    told = [f"{name} {its[key]}" for key, name in names if its.get(key)]
+    return ", ".join([*told, *(["compiled"] if its.get("modules") == "compiled" else [])])
 
 
 def speeds_of(document: dict[str, Any]) -> list[float]:

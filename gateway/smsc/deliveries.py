@@ -7,6 +7,7 @@ carriers do. No receipt quotes the message.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -15,7 +16,6 @@ from gateway.pdu import Pdu, Tag, Tlv
 from gateway.segment import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
 ENROUTE: Final = 1  # message_state, SMPP v3.4 section 5.2.28

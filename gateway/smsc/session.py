@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody
 from gateway.pdu import RESPONSE_BIT, CommandId, FrameReader, Pdu, Tag
+from gateway.smsc.deliveries import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.pdu import AnyPdu
-    from gateway.smsc.deliveries import Delivery
 
 OK: Final = 0x00
 INVALID_COMMAND_LENGTH: Final = 0x02

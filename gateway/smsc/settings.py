@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gateway.smsc.deliveries import Dialect
-    from gateway.smsc.ids import IdForm, ReceiptIdForm
+from gateway.smsc.deliveries import Dialect
+from gateway.smsc.ids import IdForm, ReceiptIdForm
 
 Intermediate = Literal["none", "receipt", "notification"]
 

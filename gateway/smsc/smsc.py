@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
+from gateway.pdu import Pdu
 from gateway.smsc import traffic
 from gateway.smsc.connection import Connection
 from gateway.smsc.deliveries import (
@@ -41,7 +42,6 @@ from gateway.smsc.settings import SmscSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gateway.pdu import Pdu
     from gateway.smsc.faults import Plan
     from gateway.smsc.pdulog import PduLog
 

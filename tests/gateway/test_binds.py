@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from gateway import binds
+from tests.compiled import swaps_a_part
 from tests.fakes.account import Account, account
 from tests.fakes.smsc import Smsc
 
@@ -103,6 +104,7 @@ async def test_refused_credentials_are_tried_again_in_the_end(monkeypatch):
         assert time.monotonic() >= a.link._binds._not_before
 
 
+@swaps_a_part
 async def test_a_session_that_lived_long_was_a_good_one(monkeypatch):
     """Its loss is repaired at once, whatever failed the day before."""
     monkeypatch.setattr(binds, "PROVEN_AFTER_S", 0.0)

@@ -15,6 +15,7 @@ from gateway import link as link_module
 from gateway.metrics import UNANSWERED
 from gateway.segment import segment
 from gateway.throttle import Throttle
+from tests.compiled import swaps_a_part
 from tests.fakes.account import Account, account
 from tests.fakes.observer import submission
 from tests.fakes.smsc import Answer, Smsc
@@ -291,6 +292,7 @@ class TestOrder:
 
 
 class TestWaiting:
+    @swaps_a_part
     async def test_whether_to_write_and_when_to_look_again_are_decided_at_one_instant(self, monkeypatch):
         """At a later one the throttle may just have come free: no timer would be set, and no answer would come."""
         looks: list[float] = []
@@ -465,6 +467,7 @@ class TestDoubt:
         assert a.seen.verdicts() == [Verdict.ACCEPTED]
         assert not a.seen.returned
 
+    @swaps_a_part
     async def test_faults_long_past_are_forgotten(self, monkeypatch):
         """Memory is bounded."""
         monkeypatch.setattr(link_module, "FAULTS_KEPT", 0)
