@@ -23,6 +23,7 @@ from benchmarks import results as kept
 from benchmarks.bench_queue import at_least_one
 from benchmarks.peers import kannel
 from benchmarks.peers.play import PeerRun
+from benchmarks.peers.smpp_gateway import SMPP_GATEWAY, SmppGateway
 from benchmarks.plan import Plan
 from benchmarks.stage import TOLD_TO_END, Failed, Server, children, end_when_told, run_on
 
@@ -30,14 +31,19 @@ if TYPE_CHECKING:
     from benchmarks.peers.peer import Peer
 
 OURS: Final = "tocsin"
-PEERS: Final[dict[str, Peer]] = {one.name: one for one in kannel.CONFIGURATIONS}
-SYSTEMS: Final = (OURS, *PEERS)
+SYSTEMS: Final = (OURS, *(one.name for one in kannel.CONFIGURATIONS), SMPP_GATEWAY)
 COMMITS: Final = "the message, in Postgres, flushed; a receipt before deliver_sm_resp"
 FIGURES: Final = ("delivered_per_s", "forwarded_per_s", "cpu_system", "cpu_postgres", "rss_mb", "speed")
 SPOOL: Final = next((folder for folder in (Path("/dev/shm"),) if os.access(folder, os.W_OK)), None)
 NEVER_PLAYED: Final = {
-    "jasmin": "not played: jasmin needs RabbitMQ and Redis as servers of the machine, which this bench does not start",
+    "jasmin": "not played: jasmin needs RabbitMQ and Redis as servers of the machine, and none is started here",
 }
+
+
+def peers_of(arguments: argparse.Namespace) -> dict[str, Peer]:
+    """Give the peers by their names on the command line."""
+    peers: list[Peer] = [*kannel.CONFIGURATIONS, SmppGateway(arguments.smpp_gateway)]
+    return {peer.name: peer for peer in peers}
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -88,19 +94,19 @@ def of_journey(result: dict[str, Any], plan: Plan) -> dict[str, Any]:
     }
 
 
-async def play(name: str, plan: Plan, server: Server, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Play one system on a database of its own, and leave nothing behind."""
+async def play(peer: Peer | None, plan: Plan, server: Server, spool_in: Path | None) -> dict[str, Any]:
+    """Play one peer, or Tocsin, on a database of its own, and leave nothing behind."""
     async with run_on(server, f"tocsin_bench_{os.getpid()}_peer", keep_logs=False) as (url, folder, held):
-        if name == OURS:
+        if peer is None:
             return of_journey(await bench_journey.Run(plan, url, folder, held).play(), plan)
         with (
-            tempfile.TemporaryDirectory(prefix="tocsin-spool-", dir=arguments.spool) as spool,
+            tempfile.TemporaryDirectory(prefix="tocsin-spool-", dir=spool_in) as spool,
             children() as own,  # which end before their spool goes
         ):
-            return await PeerRun(PEERS[name], plan, url, folder, Path(spool), own).play()
+            return await PeerRun(peer, plan, url, folder, Path(spool), own).play()
 
 
-async def bench(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+async def bench(arguments: argparse.Namespace, peers: dict[str, Peer]) -> tuple[list[dict[str, Any]], list[str]]:
     """Play the rounds; gives the runs, and those that failed. Ctrl-C and SIGTERM end it, and remove what was made."""
     end_when_told()
     results: list[dict[str, Any]] = []
@@ -111,7 +117,7 @@ async def bench(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], li
         for number, group in enumerate(groups):
             for name in group:
                 try:
-                    result = await play(name, plan, server, arguments)
+                    result = await play(peers.get(name), plan, server, arguments.spool)
                 except Failed as problem:  # the others are played all the same
                     print(f"bench: {name}: {problem}", file=sys.stderr)
                     failed.append(name)
@@ -190,6 +196,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add("--drain", type=float, default=base.drain_s, help="seconds in which all must be sent and every receipt back")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
     add("--spool", type=Path, default=SPOOL, metavar="FOLDER", help="where a peer keeps its spool; default: memory")
+    add("--smpp-gateway", metavar="PYTHON", help="a Python that has smpp-gateway, which is played with it")
     kept.add_options(parser)
     return parser.parse_args(words)
 
@@ -198,15 +205,16 @@ def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when messages do not add up, 3 when a run could not be played."""
     words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    absent = {name: told for name in arguments.systems if name in PEERS and (told := PEERS[name].missing())}
+    peers = peers_of(arguments)
+    absent = {name: told for name in arguments.systems if name in peers and (told := peers[name].missing())}
     arguments.systems = [name for name in arguments.systems if name not in absent]
-    for told in dict.fromkeys(absent.values()):
+    for told in dict.fromkeys([*absent.values(), *NEVER_PLAYED.values()]):
         print(told, file=sys.stderr)
     if not arguments.json:
         print("system           delivered/s  receipts     CPU-s per 1,000      MB  calibration    Tocsin is")
         print("                             to app/s    system  postgres          M rounds/s", flush=True)
     try:
-        results, failed = asyncio.run(bench(arguments))
+        results, failed = asyncio.run(bench(arguments, peers))
     except asyncio.CancelledError:
         return TOLD_TO_END
     except (Failed, OSError, asyncpg.PostgresError) as problem:
@@ -218,7 +226,7 @@ def main(words: list[str] | None = None) -> int:
         for middle in found:
             print(line(middle))
     figures = {"missing": absent | NEVER_PLAYED, "failed": failed, "runs": results, "medians": found}
-    figures["peers"] = {name: PEERS[name].version() for name in arguments.systems if name in PEERS}
+    figures["peers"] = {name: peers[name].version() for name in arguments.systems if name in peers}
     kept.keep(arguments, kept.document("peers", words, figures))
     if failed:
         return 3

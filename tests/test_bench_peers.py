@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -13,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+import smpplib.client
+import smpplib.smpp
 
-from benchmarks import bench_peers, enqueuer
+from benchmarks import bench_peers, enqueuer, sink
 from benchmarks import ledger as cell
+from benchmarks.enqueuer import CALL
 from benchmarks.ledger import Ledger
-from benchmarks.peers import box, kannel
+from benchmarks.peers import box, kannel, smpp_gateway
 from benchmarks.peers.driver import Driver
-from benchmarks.peers.peer import Stage
+from benchmarks.peers.peer import NO_PASSWORD, Stage, address_of
 from benchmarks.peers.play import Reading, figures, problems
+from benchmarks.peers.rows import INSERT, Writer
+from benchmarks.peers.smpp_gateway import SMPP_GATEWAY, VERSION, SmppGateway
 from tests.test_benchmarks import command_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from benchmarks.peers.peer import Peer
@@ -65,6 +71,22 @@ class TestRuns:
         assert result["cpu_s_per_1000"]["system"] > 0
         assert not left_in(tmp_path)
 
+    def test_every_message_to_smpp_gateway_comes_to_the_sink_and_its_row_is_delivered(self, database_server, capsys):
+        """Played by the Python that SMPP_GATEWAY_PYTHON names; it is in no requirements, so CI does without."""
+        peer = SmppGateway(os.environ.get("SMPP_GATEWAY_PYTHON"))
+        if peer.python is None or peer.missing():
+            pytest.skip("SMPP_GATEWAY_PYTHON names no Python that has smpp-gateway")
+        words = ["--systems", peer.name, "--smpp-gateway", peer.python, *TINY, "--depth", "200"]
+        code = bench_peers.main(["--database", database_server.url, *words])
+
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        printed_json = json.loads(printed.out)
+        account = printed_json["runs"][0]["account"]
+        assert account["accepted"] == account["segments"] == account["receipts"] == account["forwarded"] > 0
+        assert printed_json["peers"] == {peer.name: VERSION}
+        assert peer.python not in printed.out
+
     def test_tocsin_is_played_with_texts_of_one_part(self, database_server, capsys):
         """And with the figures of the peers' names."""
         code = bench_peers.main(["--database", database_server.url, "--systems", "tocsin", *TINY])
@@ -86,13 +108,13 @@ class TestRuns:
                 raise bench_peers.Failed("it does not listen")
 
         broken = Broken(MEMORY.name, spool=False, postgres=False, commits="nothing")
-        monkeypatch.setitem(bench_peers.PEERS, MEMORY.name, broken)
+        monkeypatch.setattr(bench_peers, "peers_of", lambda _: {MEMORY.name: broken})
         words = ["--database", database_server.url, "--systems", MEMORY.name, "tocsin", *TINY]
         code = bench_peers.main(words)
 
         printed = capsys.readouterr()
         assert code == 3
-        assert printed.err.splitlines() == [f"bench: {MEMORY.name}: it does not listen"]
+        assert f"bench: {MEMORY.name}: it does not listen" in printed.err.splitlines()
         assert [result["system"] for result in json.loads(printed.out)["runs"]] == ["tocsin"]
 
     def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server, tmp_path):
@@ -150,12 +172,12 @@ class TestConfiguration:
         ("url", "wanted"),
         [
             ("postgresql://me:p%40ss@db.example:5433/x?sslmode=disable", ("db.example", "5433", "me", "p@ss", "x")),
-            ("postgresql://127.0.0.1/x", ("127.0.0.1", "5432", "postgres", kannel.NO_PASSWORD, "x")),
+            ("postgresql://127.0.0.1/x", ("127.0.0.1", "5432", "postgres", NO_PASSWORD, "x")),
         ],
     )
     def test_an_address_is_taken_apart(self, url, wanted):
         """With what is left out, and what is escaped."""
-        parts = kannel.parts_of(url)
+        parts = address_of(url)
 
         assert tuple(parts[name] for name in ("host", "port", "user", "password", "name")) == wanted
 
@@ -167,7 +189,7 @@ class TestConfiguration:
 
         printed = capsys.readouterr()
         assert code == 0
-        assert printed.err.splitlines() == [kannel.INSTALL]
+        assert printed.err.splitlines()[0] == kannel.INSTALL
         assert {MEMORY.name, SPOOL.name} <= set(json.loads(printed.out)["missing"])
 
     def test_a_kannel_without_postgres_says_so(self, monkeypatch):
@@ -178,11 +200,79 @@ class TestConfiguration:
         assert (SPOOL.missing(), POSTGRES.missing()) == (None, kannel.WITHOUT)
 
 
+class TestSmppGateway:
+    @pytest.mark.parametrize(
+        ("python", "told"),
+        [(None, smpp_gateway.INSTALL), ("/no/python", smpp_gateway.WITHOUT), (sys.executable, smpp_gateway.WITHOUT)],
+    )
+    def test_one_that_is_not_installed_is_named_and_left_out(self, capsys, monkeypatch, python, told):
+        """With the way to install it: without the option, without that Python, and without the package in it."""
+        monkeypatch.setattr(bench_peers.asyncio, "run", lambda work: work.close() or ([], []))
+        words = ["--systems", SMPP_GATEWAY, *(["--smpp-gateway", python] if python else []), "--json"]
+        code = bench_peers.main(words)
+
+        printed = capsys.readouterr()
+        assert (code, printed.err.splitlines()[0]) == (0, told)
+        assert json.loads(printed.out)["missing"][SMPP_GATEWAY] == told
+
+    def test_rows_are_written_while_there_is_room_and_told_of_again_while_they_wait(self, tmp_path):
+        """A hundred a transaction; its NOTIFY may be missed, so there are more of them."""
+        ledger = Ledger(tmp_path / "ledger", create=True)
+        driver = Driver(ledger, depth=CALL, owed=10, seed=1)
+        said = Said()
+
+        async def look() -> None:
+            writer = Writer(driver, said, "sink", 7)
+            await writer.look()
+            await writer.look()
+            writer.told_at = 0.0
+            await writer.look()
+
+        asyncio.run(look())
+        ledger.close()
+
+        assert said.statements == [INSERT, "notify sink", "notify sink"]
+        assert (driver.asked, driver.accepted) == (CALL, CALL)
+
+    def test_a_receipt_has_its_message_id_apart_where_asked(self, tmp_path):
+        """smpp-gateway takes a deliver_sm without for a message; smpplib reads it as the peer will."""
+        ledger = Ledger(tmp_path / "ledger", create=True)
+        wire = Wire()
+        session = sink.Session(sink.Sink(ledger, 0.0, (0.0, 0.0), 1, receipted_message_id=True))
+        session.transport = wire
+        session.due.append((b"\1\1447300000001\0", b"\5\0Northside\0", b"1234", None))
+        session._pump()
+        ledger.close()
+
+        read = smpplib.smpp.parse_pdu(
+            b"".join(wire.written), client=smpplib.client.SimpleSequenceGenerator(), allow_unknown_opt_params=True
+        )
+        assert (read.command, read.receipted_message_id) == ("deliver_sm", b"1234")
+        assert b"id:1234 " in read.short_message
+
+
+class Said:
+    """A connection that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        yield
+
+    async def execute(self, statement: str, *_: object) -> None:
+        self.statements.append(statement)
+
+
 class Wire:
     """What a connection writes, and lets be read as messages."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
 
     def write(self, octets: bytes) -> None:
         self.written.append(octets)

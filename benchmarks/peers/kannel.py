@@ -9,12 +9,11 @@ import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
 from benchmarks import ledger as cell
-from benchmarks.peers.peer import SYSTEM
+from benchmarks.peers.peer import SYSTEM, address_of
 from benchmarks.stage import READY_S, Child, Failed
 
 if TYPE_CHECKING:
@@ -87,7 +86,6 @@ create table dlr (
 );
 create index on dlr (smsc, ts);
 """
-NO_PASSWORD: Final = "none"  # Kannel insists on one; a server that trusts its sockets does not look at it
 LEFT: Final = "select count(*) from dlr"
 
 
@@ -126,7 +124,7 @@ class Kannel:
             window=stage.window,
             receipts="pgsql" if self.postgres else "internal",
             store=SPOOL.format(folder=stage.spool) if self.spool else "",
-            database=DATABASE.format(**parts_of(stage.url)) if self.postgres else "",
+            database=DATABASE.format(**address_of(stage.url)) if self.postgres else "",
         )
 
     async def start(self, stage: Stage) -> list[str]:
@@ -177,20 +175,6 @@ def _version() -> bytes:
     path = shutil.which(PROGRAM)
     assert path is not None
     return subprocess.run([path, "--version"], capture_output=True, check=False, timeout=30).stdout
-
-
-def parts_of(url: str) -> dict[str, str]:
-    """Take the address of a database apart, as Kannel wants it; the host may be the folder of a socket."""
-    parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    password = unquote(parts.password) if parts.password else query.get("password")
-    return {
-        "host": parts.hostname or query.get("host", "127.0.0.1"),
-        "port": str(parts.port or query.get("port", 5432)),
-        "user": unquote(parts.username) if parts.username else query.get("user", "postgres"),
-        "password": password or NO_PASSWORD,
-        "name": unquote(parts.path.lstrip("/")),
-    }
 
 
 def _free_ports(count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.stage import Child
 
 SYSTEM: Final = "system"  # the name of the peer's own process
+NO_PASSWORD: Final = "none"  # Kannel insists on one; a server that trusts its sockets does not look at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +67,17 @@ class Peer(Protocol):
 
     async def left(self, control: asyncpg.Connection) -> int:
         """Rows that say a receipt is awaited."""
+
+
+def address_of(url: str) -> dict[str, str]:
+    """Take the address of a database apart; the host may be the folder of a socket."""
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    password = unquote(parts.password) if parts.password else query.get("password")
+    return {
+        "host": parts.hostname or query.get("host", "127.0.0.1"),
+        "port": str(parts.port or query.get("port", 5432)),
+        "user": unquote(parts.username) if parts.username else query.get("user", "postgres"),
+        "password": password or NO_PASSWORD,
+        "name": unquote(parts.path.lstrip("/")),
+    }
