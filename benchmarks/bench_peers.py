@@ -12,7 +12,6 @@ import os
 import statistics
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +33,7 @@ OURS: Final = "tocsin"
 SYSTEMS: Final = (OURS, *(one.name for one in kannel.CONFIGURATIONS), SMPP_GATEWAY)
 COMMITS: Final = "the message, in Postgres, flushed; a receipt before deliver_sm_resp"
 FIGURES: Final = ("delivered_per_s", "forwarded_per_s", "cpu_system", "cpu_postgres", "rss_mb", "speed")
-SPOOL: Final = next((folder for folder in (Path("/dev/shm"),) if os.access(folder, os.W_OK)), None)
+MEMORY: Final = Path("/dev/shm")
 NEVER_PLAYED: Final = {
     "jasmin": "not played: jasmin needs RabbitMQ and Redis as servers of the machine, and none is started here",
 }
@@ -48,8 +47,8 @@ def peers_of(arguments: argparse.Namespace) -> dict[str, Peer]:
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """Give the run that all systems play: ``sustained``, with texts of one part and no single emergencies."""
-    return replace(
-        Plan(name="sustained"),
+    return Plan(
+        name="sustained",
         seconds=arguments.seconds,
         warm_s=arguments.warm,
         window=arguments.window,
@@ -195,7 +194,13 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add("--owed", type=int, default=base.owed, help="receipts owed by the sink, past which nobody sends")
     add("--drain", type=float, default=base.drain_s, help="seconds in which all must be sent and every receipt back")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
-    add("--spool", type=Path, default=SPOOL, metavar="FOLDER", help="where a peer keeps its spool; default: memory")
+    add(
+        "--spool",
+        type=Path,
+        default=MEMORY if os.access(MEMORY, os.W_OK) else None,
+        metavar="FOLDER",
+        help="of a spool; default: memory",
+    )
     add("--smpp-gateway", metavar="PYTHON", help="a Python that has smpp-gateway, which is played with it")
     kept.add_options(parser)
     return parser.parse_args(words)

@@ -183,7 +183,7 @@ class TestConfiguration:
 
     def test_a_peer_that_is_not_installed_is_named_and_left_out(self, capsys, monkeypatch):
         """With the way to install it, once for all its configurations; nothing else was asked for, so exit 0."""
-        monkeypatch.setattr(shutil, "which", lambda _: None)
+        monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
         monkeypatch.setattr(bench_peers.asyncio, "run", lambda work: work.close() or ([], []))
         code = bench_peers.main(["--systems", MEMORY.name, SPOOL.name, "--json"])
 
@@ -194,7 +194,7 @@ class TestConfiguration:
 
     def test_a_kannel_without_postgres_says_so(self, monkeypatch):
         """Only the configuration that needs it is left out."""
-        monkeypatch.setattr(shutil, "which", lambda program: program)
+        monkeypatch.setattr(shutil, "which", lambda program, **_: program)
         monkeypatch.setattr(kannel, "_version", lambda: b"Kannel bearerbox version `1.4.5'.\nUsing SQLite 3.39.4.")
 
         assert (SPOOL.missing(), POSTGRES.missing()) == (None, kannel.WITHOUT)

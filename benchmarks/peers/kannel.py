@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -103,7 +104,7 @@ class Kannel:
 
     def missing(self) -> str | None:
         """Why it cannot be played, and what to install; None when it can."""
-        if shutil.which(PROGRAM) is None:
+        if _program() is None:
             return INSTALL
         if self.postgres and b"Compiled with PostgreSQL" not in _version():
             return WITHOUT
@@ -111,7 +112,7 @@ class Kannel:
 
     def version(self) -> str | None:
         """What it says of itself; None when it is not installed."""
-        if shutil.which(PROGRAM) is None:
+        if _program() is None:
             return None
         return _version().decode(errors="replace").partition("`")[2].partition("'")[0]
 
@@ -143,7 +144,7 @@ class Kannel:
         admin, box = _free_ports(2)
         file = stage.folder / "kannel.conf"
         file.write_text(self.configuration(stage, admin, box))
-        path = shutil.which(PROGRAM)
+        path = _program()
         assert path is not None
         child = Child(SYSTEM, ["-v", ERRORS, str(file)], stage.folder, program=path)
         stage.held.append(child)
@@ -171,8 +172,13 @@ CONFIGURATIONS: Final = (
 )
 
 
+def _program() -> str | None:
+    """Where it is; Debian's place for it is in the PATH of root alone."""
+    return shutil.which(PROGRAM, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
 def _version() -> bytes:
-    path = shutil.which(PROGRAM)
+    path = _program()
     assert path is not None
     return subprocess.run([path, "--version"], capture_output=True, check=False, timeout=30).stdout
 
