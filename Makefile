@@ -31,8 +31,8 @@ lint: $(STAMP) ## format, lint and types
 check: lint ## the same, and the fast tests
 	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not slow"
 
-bench: $(STAMP) ## the journey benchmark; benchmarks/README.md has the others
-	$(BIN)/python -m benchmarks.bench_journey
+bench: $(STAMP) ## a small form of all benchmarks, about six minutes; benchmarks/README.md has the official ones
+	$(BIN)/python -m benchmarks
 
 docs: $(STAMP) ## write the reference pages of docs/ anew from the code
 	$(BIN)/python docs/generate.py

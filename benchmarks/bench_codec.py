@@ -120,14 +120,19 @@ def measure(turns: int, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run the benchmark."""
+def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_codec", description="The codec, measured.")
     parser.add_argument("--turns", type=int, default=7, help="of each, one after the other")
     parser.add_argument("--seconds", type=float, default=0.1, help="of each turn")
     kept.add_options(parser)
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the benchmark."""
     words = sys.argv[1:] if words is None else words
-    arguments = parser.parse_args(words)
+    arguments = arguments_of(words)
     before = calibrate()
     rows = measure(arguments.turns, arguments.seconds)
     figures = {"calibration": {"before": before, "after": calibrate()}, "cases": rows}

@@ -42,6 +42,13 @@ from benchmarks.stage import (
 START_S: Final = 30.0  # for locust to import, and to let its users end their calls
 
 
+def missing() -> str | None:
+    """What to install; None when it can be played."""
+    if importlib.util.find_spec("locust") is not None:
+        return None
+    return "locust is not installed: pip install --require-hashes -r requirements-bench.txt"
+
+
 async def play(arguments: argparse.Namespace, server: Server, database: str) -> dict[str, Any]:
     """Play the run on a database of its own, and leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix="tocsin-locust-", ignore_cleanup_errors=True) as folder:
@@ -180,8 +187,8 @@ async def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         return await play(arguments, server, f"tocsin_bench_{os.getpid()}_locust")
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run it; gives the exit code."""
+def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_locust", description="Upstream apps, by locust.")
     add = parser.add_argument
     add("--seconds", type=int, default=20, help="of load, whole ones (20)")
@@ -190,12 +197,18 @@ def main(words: list[str] | None = None) -> int:
     add("--drain", type=float, default=60.0, help="seconds in which what is open must be delivered (60)")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
     kept.add_options(parser)
-    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
     if min(arguments.seconds, arguments.users, arguments.sample) < 1:
         parser.error("--seconds, --users and --sample take 1 or more")
-    if importlib.util.find_spec("locust") is None:
-        print("bench: locust is not installed: pip install --require-hashes -r requirements-bench.txt", file=sys.stderr)
+    return arguments
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run it; gives the exit code."""
+    words = sys.argv[1:] if words is None else words
+    arguments = arguments_of(words)
+    if told := missing():
+        print(f"bench: {told}", file=sys.stderr)
         return 2
     try:
         result = asyncio.run(bench(arguments))

@@ -34,6 +34,7 @@ PRIVATE: Final = {
     "--spool": "FOLDER",
     "--smpp-gateway": "PYTHON",
 }  # values that name a host or a path
+SMALL: Final = "small"  # what the variants of the small form begin with; no figure is taken from them
 VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 

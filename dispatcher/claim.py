@@ -9,7 +9,13 @@ so memory says which ids it holds and each lane remembers how far it has read:
   are not handed out in commit order.
 * ``floor``: nothing at or below it can still become visible. It follows the frontier by marks (highest id read,
   xid of that claim): once a later snapshot's xmin is greater than that xid, a probe of the range up to the mark's id
-  has seen everything born below it, because ``enqueue`` has its xid before it draws an id.
+  has seen everything born below it, because ``enqueue`` has its xid before it draws an id. What a probe saw and nobody
+  holds keeps the floor below it: a row that was locked when it was asked for, until the lock ends.
+
+A transaction that stays open and has written something, whatever and in whichever database, holds every snapshot's
+xmin. So while xmin stands still, the probe first asks which transactions may have drawn an id at all
+(``oldest_enqueue``): the floor goes on past all others. Otherwise each claim of lane 0 would walk over ever more rows
+that are gone and that no vacuum can take away.
 
 Lane 0 reads from its floor each time, leaving out what is held, so that an emergency whose transaction committed
 late is seen by the claim that its notification wakes, and not by a probe later.
@@ -40,6 +46,7 @@ class LaneState:
     """What one link's lane has read and holds."""
 
     frontier: int = 0
+    seen: int = 0  # everything up to it was seen by a probe
     floor: int = 0
     held: dict[int, Job] = field(default_factory=dict)
     missing: set[int] = field(default_factory=set)
@@ -53,12 +60,11 @@ class LaneState:
             if len(self.marks) > MOST_MARKS:
                 del self.marks[1]
 
-    def seen_up_to(self, xmin: int) -> int:
-        """The highest id below which nothing can hide from a snapshot with this xmin; 0 when none is certain."""
-        highest = 0
-        while self.marks and self.marks[0][1] < xmin:
-            highest = self.marks.popleft()[0]
-        return highest
+    def probed(self, upto: int, oldest: int, unheld: Iterable[int]) -> None:
+        """Note a probe up to this id from which only transactions of xid ``oldest`` and above could hide rows."""
+        while self.marks and self.marks[0][0] <= upto and self.marks[0][1] < oldest:
+            self.seen = self.marks.popleft()[0]
+        self.floor = max(self.floor, min([self.seen, *(number - 1 for number in unheld)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Claimer:
         self._epochs = epochs
         self._clock = clock
         self._lanes: dict[tuple[str, int], LaneState] = {}
+        self._xmin = 0  # at the last probe
+        self._xmin_stands = False  # it was the same at the one before
 
     def lane(self, link: str, lane: int) -> LaneState:
         """The state of one lane."""
@@ -213,24 +221,29 @@ class Claimer:
         ``whole`` reads from the lane's beginning: a row that was locked when it was asked for comes back with it.
         """
         lanes = [
-            (link, lane, state)
+            (link, lane, state, state.frontier)  # which a claim of lane 0 may raise before the probe is back
             for (link, lane), state in self._lanes.items()
             if (state.floor < state.frontier or whole) and state.frontier and link in self._epochs
         ]
         if not lanes:
             return False
+        oldest = 0
+        if self._xmin_stands:  # asked before the probe's snapshot is taken: who has ended by now is seen by it
+            oldest = (await connection.fetch("oldest_enqueue"))[0][0]
         rows = await connection.fetch(
             "probe",
-            texts([link for link, _, _ in lanes]),
-            array([lane for _, lane, _ in lanes]),
-            array([0 if whole else state.floor for _, _, state in lanes]),
-            array([state.frontier for _, _, state in lanes]),
+            texts([link for link, _, _, _ in lanes]),
+            array([lane for _, lane, _, _ in lanes]),
+            array([0 if whole else state.floor for _, _, state, _ in lanes]),
+            array([upto for _, _, _, upto in lanes]),
         )
         found = False
         for n, ids, xmin in rows:
-            state = lanes[n - 1][2]
-            late = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys() - state.missing
-            state.missing |= late
-            found = found or bool(late)
-            state.floor = max(state.floor, state.seen_up_to(xmin))
+            _, _, state, upto = lanes[n - 1]
+            unheld = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys()
+            found = found or bool(unheld - state.missing)
+            state.missing |= unheld
+            state.probed(upto, max(xmin, oldest), unheld)
+        xmin = rows[0][2]
+        self._xmin_stands, self._xmin = xmin == self._xmin, xmin
         return found

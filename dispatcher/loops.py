@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,10 @@ BUSY_S = 0.02  # between claims of lanes 1 to 5 while there is work
 IDLE_S = 0.2
 URGENT_BUSY_S = 0.05  # between claims of lane 0; a notification comes before
 URGENT_IDLE_S = 0.25
+MORE_URGENT_S = 1.0  # for which lanes 1 to 5 wait for more of lane 0, should no claim say by then that there is none
 PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind the frontier
 PROBE_WHOLE_S = 10.0
+PROBE_PAUSES = 10  # of a probe's own length pass before the next one, at least: it may walk over a lot that is gone
 LISTEN_CHECK_S = 5.0
 EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
 PAUSE_S = 0.01  # after a small flush of outcomes or receipts: a flush costs as much as 15 of its jobs
@@ -143,9 +146,10 @@ class Loops:
         while True:
             jobs = []
             if not self._signals.stopping.is_set() and not self._backlog.holds_urgent():
-                windows = [w for link, room in self._rooms(0) for w in self._claimer.windows(link, 0, room)]
+                rooms = self._rooms(0)
+                windows = [w for link, room in rooms for w in self._claimer.windows(link, 0, room)]
                 jobs = await self._claimer.claim(connection, windows)
-                await self._dispatch(jobs)
+                await self._dispatch_urgent(jobs, rooms)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(URGENT_BUSY_S if jobs else URGENT_IDLE_S):
                     await self._signals.urgent.wait()
@@ -167,10 +171,12 @@ class Loops:
                 await self._dispatch(jobs)
             now = self._clock()
             if now >= probe_at:
-                probe_at = now + PROBE_S
                 whole = now >= whole_at
                 whole_at = now + PROBE_WHOLE_S if whole else whole_at
-                if await self._claimer.probe(connection, whole=whole):
+                found = await self._claimer.probe(connection, whole=whole)
+                took_s = self._clock() - now
+                probe_at = now + max(PROBE_S, took_s + PROBE_PAUSES * took_s)
+                if found:
                     continue
             if jobs:
                 await asyncio.sleep(BUSY_S)
@@ -184,6 +190,20 @@ class Loops:
         if lane in self._pauses.lanes:
             return []
         return [(name, link.room(lane)) for name, link in self._gateway().links.items() if name in self._epochs]
+
+    async def _dispatch_urgent(self, jobs: list[Job], rooms: list[tuple[str, int]]) -> None:
+        """Dispatch what was claimed of lane 0, and let nothing of lanes 1 to 5 go between, nor before the next claim.
+
+        That is where a link's room is full now, so that more may wait: a fast link empties it until then.
+        """
+        links = self._gateway().links
+        found = Counter(job.link for job in jobs)
+        for link in found.keys() & links.keys():
+            links[link].expect_urgent(MORE_URGENT_S)
+        await self._dispatch(jobs)
+        for link, room in rooms:
+            if link in links:
+                links[link].expect_urgent(MORE_URGENT_S if found[link] >= room else 0.0)
 
     async def _dispatch(self, jobs: list[Job]) -> None:
         for start in range(0, len(jobs), SLICE):

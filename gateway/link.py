@@ -193,6 +193,16 @@ class Link:
             self._rooms.put(submission)
         self._pump()
 
+    def expect_urgent(self, for_s: float) -> None:
+        """Keep lanes 1 to 5 waiting while more of lane 0 comes, at most for so long; 0.0: no more of it comes now.
+
+        Lane 1's one segment in 50 goes all the same.
+        """
+        before = self._rooms.lane_0_until
+        self._rooms.lane_0_until = time.monotonic() + for_s if for_s else 0.0
+        if before and not for_s:
+            self._pump()
+
     def reconfigure(self, settings: LinkSettings) -> None:
         """Take settings without a new bind: rate, window, deadlines, and what is looked up for each segment.
 
@@ -469,8 +479,10 @@ class Link:
         live.submitted += len(batch)
         return len(batch)
 
-    def _holding_part(self, now: float) -> Part:
-        """Name what keeps the segments waiting, once nothing of them could be written."""
+    def _holding_part(self, now: float) -> Part | None:
+        """Name what keeps the segments waiting, once none could be written; None: they wait for more of lane 0."""
+        if now < self._rooms.lane_0_until and not self._rooms.waits(0):
+            return None
         if now < self._paused_until:
             return "record"
         live = self._binds.freest()
@@ -531,7 +543,10 @@ class Link:
         `now` is the instant at which nothing could be written: at a later one the throttle may just have come free,
         and then neither a timer nor an answer would bring us back.
         """
-        ready_at = max(self._throttle.ready_at(now, lane0=self._rooms.waits(0)), self._paused_until)
+        lane0 = self._rooms.waits(0)
+        ready_at = max(self._throttle.ready_at(now, lane0=lane0), self._paused_until)
+        if not lane0:
+            ready_at = max(ready_at, self._rooms.lane_0_until)
         if ready_at <= now or (self._pump_timer is not None and self._pump_timer_at <= ready_at):
             return
         self._cancel_timer()

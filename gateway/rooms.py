@@ -6,6 +6,10 @@ weights 16, 8, 4, 2, 1, counted in segments. The parts of one submission go one 
 segment may go between them. A lane that began a long submission pays for it in the following rounds.
 
 A segment that has to be repeated goes before everything else of its own lane.
+
+The rooms hold about a second's worth; what waits in the queue behind them they do not know. Whoever fills them says
+so: while more of lane 0 is expected, lanes 1 to 5 do not go when lane 0 is empty for a moment, until an instant at the
+latest.
 """
 
 from __future__ import annotations
@@ -28,11 +32,23 @@ LANE_1_EVERY: Final = 50  # one token in so many goes to lane 1 even against lan
 class WaitingRooms:
     """Submissions that wait for throttle and window; at most about `size` in each lane."""
 
-    __slots__ = ("_again", "_before_lane_1", "_credit", "_midway", "_rooms", "_turn", "_was_high", "expired", "size")
+    __slots__ = (
+        "_again",
+        "_before_lane_1",
+        "_credit",
+        "_midway",
+        "_rooms",
+        "_turn",
+        "_was_high",
+        "expired",
+        "lane_0_until",
+        "size",
+    )
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.expired: list[Token] = []  # found too late by `take`; whoever calls it empties this
+        self.lane_0_until = 0.0  # more of lane 0 is expected before this instant: lanes 1 to 5 wait for it
         self._rooms: tuple[deque[Submission], ...] = tuple(deque() for _ in LANES)
         self._again: tuple[deque[Token], ...] = tuple(deque() for _ in LANES)
         self._credit = [0] * len(WEIGHTS)
@@ -70,7 +86,7 @@ class WaitingRooms:
             self._again[token[0].lane].appendleft(token)
 
     def take(self, now: float, *, others: bool) -> Token | None:
-        """Choose the segment that goes next; lanes 1 to 5 take part only if `others`.
+        """Choose the segment that goes next; lanes 1 to 5 take part only if `others`, and while no lane 0 is expected.
 
         Submissions found stopped are dropped; those found past their deadline are stopped and noted in
         `expired`.
@@ -86,7 +102,7 @@ class WaitingRooms:
             if token is not None:
                 self._before_lane_1 = self._before_lane_1 + 1 if lane_1_waits else 0
                 return token
-        return self._take_by_weight(now) if others else None
+        return self._take_by_weight(now) if others and now >= self.lane_0_until else None
 
     def has_sunk(self) -> bool:
         """Say, once, that a lane which was more than half full no longer is."""

@@ -45,6 +45,29 @@ select w.n, array(select r.id from tocsin.ready r
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint as xmin
 from unnest($1::text::text[], $2::text::smallint[], $3::text::bigint[], $4::text::bigint[]) with ordinality w (link, lane, after, upto, n);
 
+-- name: oldest_enqueue
+-- The xid below which no transaction runs that may have drawn a job's id: each has the sequence locked from before it
+-- drew one until its end, after it has become visible, prepared ones and rolled-back savepoints included. Of the xids
+-- that this statement's snapshot knows; a later snapshot sees whatever is not named here.
+-- Where the sequence is locked and no xid beside it (one that ends, or is being prepared) this is the snapshot's xmin.
+-- Locks: none; but pg_locks holds each partition of the lock table shared for as long as it copies it, so: seldom.
+-- pg_locks knows the lower 32 bits of an xid alone; `behind` are xids from it to the snapshot's end, below 0 for one
+-- that was drawn since.
+with horizon as materialized (
+    select pg_snapshot_xmin(s)::text::bigint as xmin, pg_snapshot_xmax(s)::text::bigint as xmax from pg_current_snapshot() s
+), enqueuing as materialized (
+    select max((h.xmax - l.transactionid::text::bigint + 2147483648 & 4294967295) - 2147483648) as behind
+    from horizon h cross join pg_locks l
+    where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted
+       or l.locktype = 'relation' and l.mode = 'RowExclusiveLock' and l.relation = 'tocsin.job_id'::regclass
+          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    group by l.virtualtransaction
+    having bool_or(l.locktype = 'relation')
+)
+select case when exists (select from enqueuing where behind is null) then h.xmin
+            else h.xmax - greatest((select max(behind) from enqueuing), 0) end as oldest
+from horizon h;
+
 -- name: release
 -- Ends batches of the journal whose every id is settled or back in the queue. $1 batches. Those of an epoch that has
 -- passed are left to the link's new owner.

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from functools import partial
+from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import PINNED, connect
 from tests.dispatcher.instance import instance
 from tests.journey.running import LINK, app_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.journey.running import App
 
 
 async def test_a_claim_takes_rows_in_order_and_journals_them_before_it_returns(tmp_path, queue_url):
@@ -110,6 +118,27 @@ async def test_a_late_emergency_needs_no_probe(tmp_path, queue_url):
         assert [job.id for job in await one.claim([0])] == [late]
 
 
+async def test_a_claim_during_a_probe_does_not_hide_a_late_emergency(tmp_path, queue_url):
+    """The probe knows nothing of ids that were read after it had been asked: they count with the next one."""
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as slow:
+        await one.app.enqueue(category="emergency")
+        await one.claim([0])
+        transaction = slow.connection.transaction()
+        await transaction.start()
+        late = await slow.enqueue(category="emergency")
+        early = await one.app.enqueue(category="emergency")
+
+        class Overtaken:
+            async def fetch(self, name: str, *arguments: object):
+                assert [job.id for job in await one.claim([0])] == [early]
+                await transaction.commit()
+                return await one.claiming.fetch(name, *arguments)
+
+        await one.claimer.probe(Overtaken())  # type: ignore[arg-type]
+
+        assert [job.id for job in await one.claim([0])] == [late]
+
+
 async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, queue_url):
     """A cancel that was rolled back must not hide the job for ever."""
     async with instance(tmp_path, queue_url) as one, app_of(queue_url) as other:
@@ -122,6 +151,79 @@ async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, 
         await transaction.rollback()
         await one.claimer.probe(one.claiming, whole=True)
         assert [job.id for job in await one.claim()] == [locked]
+
+
+async def test_a_stranger_who_has_written_does_not_keep_the_floor(tmp_path, queue_url, database_server):
+    """Else each claim of lane 0 would walk over all that has gone since that transaction began, wherever it is."""
+    elsewhere = await asyncpg.connect(database_server.url)
+    try:
+        async with instance(tmp_path, queue_url) as one, app_of(queue_url) as stranger:
+            for connection in (elsewhere, stranger.connection):
+                await connection.execute("begin; select pg_current_xact_id()")
+            for category in ("emergency", "marketing"):
+                await one.app.enqueue(category=category)
+            jobs = await one.claim()
+
+            for _ in range(3):  # xmin is seen, stands still, and is done without
+                await one.claimer.probe(one.claiming)
+
+            assert [one.claimer.lane(LINK, job.lane).floor for job in jobs] == [job.id for job in jobs]
+    finally:
+        await elsewhere.close()
+
+
+async def begun(app: App) -> Callable[[], Awaitable[object]]:
+    """An id drawn in an open transaction; gives what commits it."""
+    await app.connection.execute("begin")
+    return partial(app.connection.execute, "commit")
+
+
+async def saved(app: App) -> Callable[[], Awaitable[object]]:
+    """The same in a savepoint beside one that was rolled back."""
+    await app.connection.execute("begin; savepoint a")
+    await app.enqueue(category="emergency")
+    await app.connection.execute("rollback to a; savepoint b")
+    return partial(app.connection.execute, "release b; commit")
+
+
+@pytest.mark.parametrize("begin", [begun, saved])
+async def test_whoever_may_yet_show_an_older_id_keeps_the_floor(tmp_path, queue_url, begin):
+    """However long its transaction is open, and whoever else has one: the claim after its commit has the emergency."""
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as stranger, app_of(queue_url) as slow:
+        await stranger.connection.execute("begin; select pg_current_xact_id()")
+        commit = await begin(slow)
+        late = await slow.enqueue(category="emergency")
+        early = await one.app.enqueue(category="emergency")
+        assert [job.id for job in await one.claim([0])] == [early]
+        for _ in range(5):
+            await one.claimer.probe(one.claiming)
+
+        assert one.claimer.lane(LINK, 0).floor < late
+        await commit()
+
+        assert [job.id for job in await one.claim([0])] == [late]
+        await one.claimer.probe(one.claiming)
+        assert one.claimer.lane(LINK, 0).floor == early
+
+
+async def test_a_row_that_somebody_has_locked_keeps_the_floor_until_he_lets_go(tmp_path, queue_url):
+    """An emergency whose cancel is rolled back is claimed at once, whoever else has a transaction open."""
+    async with instance(tmp_path, queue_url) as one, app_of(queue_url) as stranger, app_of(queue_url) as other:
+        await stranger.connection.execute("begin; select pg_current_xact_id()")
+        locked, free = [await one.app.enqueue(category="emergency") for _ in range(2)]
+        await other.connection.execute("begin")
+        assert await other.value("select tocsin.cancel($1)", locked) == "cancelled"
+        assert [job.id for job in await one.claim([0])] == [free]
+        for _ in range(5):
+            await one.claimer.probe(one.claiming)
+            assert await one.claim([0]) == []  # asks for it, in vain
+
+        await other.connection.execute("rollback")
+
+        assert [job.id for job in await one.claim([0])] == [locked]
+        for _ in range(3):
+            await one.claimer.probe(one.claiming)
+        assert one.claimer.lane(LINK, 0).floor == free
 
 
 async def test_a_claim_that_failed_loses_no_row(tmp_path, queue_url):
@@ -142,10 +244,16 @@ async def test_a_claim_that_failed_loses_no_row(tmp_path, queue_url):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("category", ["emergency", "transactional"])
-async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(tmp_path, queue_url, seed, category):
-    """Property 4: claims and probes between the commits, and no look at the whole lane."""
+@pytest.mark.parametrize("stranger", [False, True])
+async def test_in_whatever_order_transactions_commit_every_row_is_claimed_once(
+    tmp_path, queue_url, seed, category, stranger
+):
+    """Property 4: claims and probes between the commits, and no look at the whole lane; whoever holds xmin besides."""
     chosen = random.Random(seed)
     async with instance(tmp_path, queue_url) as one, contextlib.AsyncExitStack() as stack:
+        if stranger:
+            other = await stack.enter_async_context(app_of(queue_url))
+            await other.connection.execute("begin; select pg_current_xact_id()")
         apps = [await stack.enter_async_context(app_of(queue_url)) for _ in range(6)]
         idle = list(apps)
         running = {}

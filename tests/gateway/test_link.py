@@ -227,6 +227,18 @@ class TestOrder:
         instants = [submit.at for submit in submits]
         assert max(sum(start <= at < start + 1.0 for at in instants) for start in instants) <= 60
 
+    async def test_what_waited_goes_evenly_and_not_a_second_s_worth_at_once(self):
+        """By the SMSC's clock: neither does it get a burst, nor does lane 1 wait for the next second."""
+        async with account(throughput_per_s=400, window_size=400) as a:
+            a.link.submit([submission(lane=5) for _ in range(400)])
+            submits = await a.smsc.seen("submit_sm", 200)
+            a.link.submit([submission(lane=1, text="You will get no more")])
+            await a.smsc.seen("submit_sm", 260)
+
+        assert submits[199].at - submits[0].at > 0.3  # 40 at once, and then as the pace allows
+        texts = [submit.fields["short_message"] for submit in a.smsc.received("submit_sm")]
+        assert texts.index(b"You will get no more") < 260
+
     async def test_the_window_keeps_slots_for_lane_0(self):
         """An SMSC that answers slowly must not hold up an emergency."""
         async with account(window_size=20, prepare=withhold) as a:

@@ -130,10 +130,12 @@ async def test_a_full_disk_holds_by_the_record_and_an_emergency_goes_first_after
 
 async def test_a_slow_disk_does_not_make_the_link_exceed_its_rate():
     """A segment leaves after its record was written: the throttle counts it from then on."""
-    took_s = 0.4
+    took_s = 0.1
+    recorded: list[float] = []  # when, of each segment in their order
 
-    def block(_):
+    def block(batch):
         time.sleep(took_s)  # the disk holds the whole process
+        recorded.extend([time.monotonic()] * len(batch))
 
     rate = 10
     async with account(throughput_per_s=rate, window_size=100) as a:
@@ -141,9 +143,35 @@ async def test_a_slow_disk_does_not_make_the_link_exceed_its_rate():
         a.link.submit(numbered(5, 30))
         await a.seen.until(lambda: len(a.seen.results) == 30)
 
-        assert all(result.answered_at - result.written_at < took_s for result in a.seen.results)
         written = sorted(result.written_at for result in a.seen.results)
+        assert all(earlier <= later for earlier, later in zip(recorded, written, strict=True))
         assert all(later - earlier > 1.0 for earlier, later in zip(written, written[rate:], strict=False))
         assert all(earlier <= later for earlier, later in pairwise(written))
         assert held(a)["record"] >= took_s
         assert a.metrics.records.sum >= took_s
+
+
+async def test_what_waits_for_more_of_lane_0_goes_once_no_more_comes():
+    """Whoever expected it says so; nothing else would bring the link back."""
+    async with account() as a:
+        a.link.expect_urgent(60.0)
+        a.link.submit([*numbered(5, 40), *numbered(0, 3)])
+        await a.seen.until(lambda: len(a.seen.results) == 3)
+        assert on_the_wire(a, 5) == []
+        assert holding(a) is None  # neither window nor throttle
+
+        a.link.expect_urgent(0.0)
+        await a.seen.until(lambda: len(a.seen.results) == 43)
+
+    assert len(on_the_wire(a, 0)) == 3
+
+
+async def test_what_waits_for_more_of_lane_0_waits_no_longer_than_was_said():
+    """Whoever expects it may have stopped: then the link comes back by itself."""
+    async with account() as a:
+        a.link.expect_urgent(0.05)
+        begun = time.monotonic()
+        a.link.submit(numbered(5, 40))
+        await a.seen.until(lambda: len(a.seen.results) == 40)
+
+    assert a.smsc.received("submit_sm")[0].at - begun >= 0.05

@@ -22,9 +22,11 @@ def rooms_with(*submissions: Submission, size: int = 1000) -> WaitingRooms:
     return rooms
 
 
-def take_all(rooms: WaitingRooms, most: int = 10_000, *, others: bool = True) -> list[tuple[Submission, Segment]]:
+def take_all(
+    rooms: WaitingRooms, most: int = 10_000, *, others: bool = True, now: float = 0.0
+) -> list[tuple[Submission, Segment]]:
     taken = []
-    while len(taken) < most and (token := rooms.take(0.0, others=others)) is not None:
+    while len(taken) < most and (token := rooms.take(now, others=others)) is not None:
         taken.append(token)
     return taken
 
@@ -273,3 +275,20 @@ def test_a_part_that_was_taken_cannot_be_spared():
     assert not long.spare(1)
     assert long.spare(2)
     assert [token[1].part for token in take_all(rooms)] == [3]
+
+
+def test_while_more_of_lane_0_is_expected_the_others_wait_for_it_until_an_instant():
+    """A room that is empty for a moment does not let bulk in between; and whoever expects in vain holds nothing up."""
+    rooms = rooms_with(submission(0), *(submission(lane) for lane in (1, 5)))
+    rooms.lane_0_until = 2.0
+
+    assert lanes(take_all(rooms, now=1.9)) == [0]
+    assert sorted(lanes(take_all(rooms, now=2.0))) == [1, 5]
+
+
+def test_lane_1_gets_its_one_in_fifty_while_more_of_lane_0_is_expected():
+    """The answer to a STOP leaves all the same."""
+    rooms = rooms_with(*(submission(0) for _ in range(100)), *(submission(1) for _ in range(10)))
+    rooms.lane_0_until = 1.0
+
+    assert [at for at, lane in enumerate(lanes(take_all(rooms))) if lane == 1] == [49, 99]
