@@ -248,6 +248,7 @@ class Run:
         plan = self.plan
         for number in range(plan.clients):
             options = {"client": number, "depth": plan.depth, "owed": plan.owed, "rate": plan.offered / plan.clients}
+            options["two-parts"] = plan.two_parts
             self.loads.append(self._client(f"load-{number}", "load", number + 1, **options))
         if not plan.emergencies_per_s:
             return None

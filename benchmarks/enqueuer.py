@@ -70,8 +70,9 @@ def texts(generator: random.Random, least: int, most: int, count: int) -> list[s
 class Load:
     """Makes calls of ``enqueue_many``."""
 
-    def __init__(self, generator: random.Random) -> None:
+    def __init__(self, generator: random.Random, two_parts: float = TWO_PARTS) -> None:
         self._generator = generator
+        self._two_parts = two_parts
         self._short = [json.dumps(text) for text in texts(generator, 100, 160, TEXTS)]
         self._long = [json.dumps(text) for text in texts(generator, 170, 300, TEXTS)]
 
@@ -86,7 +87,7 @@ class Load:
         made = []
         for lane in lanes_of:
             number = recipient(lane if kind is None else kind, int(chance() * 10**8))
-            body = (self._long if chance() < TWO_PARTS else self._short)[int(chance() * TEXTS)]
+            body = (self._long if chance() < self._two_parts else self._short)[int(chance() * TEXTS)]
             made.append(f'{{"recipient":"{number}","body":{body},"category":"{CATEGORIES[lane]}"}}')
         return f"[{','.join(made)}]"
 
@@ -98,7 +99,7 @@ def stopped(ledger: Ledger, parent: int) -> bool:
 
 async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Enqueue until stopped."""
-    made = Load(random.Random(arguments.seed))
+    made = Load(random.Random(arguments.seed), arguments.two_parts)
     connection = await asyncpg.connect(arguments.url)
     statement = await connection.prepare(ENQUEUE_MANY)
     outcomes: Counter[str] = Counter()
@@ -275,6 +276,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=0)
     parser.add_argument("--table", choices=TABLES, default="ready")
+    parser.add_argument("--two-parts", type=float, default=TWO_PARTS)
     arguments = parser.parse_args()
     json.dump(uvloop.run(WORK[arguments.kind](arguments, Ledger(arguments.ledger))), sys.stdout)
 

@@ -23,7 +23,8 @@ DELIVERED: Final = 7  # jobs whose every segment's receipt was answered so
 REFUSED: Final = 8  # receipts answered otherwise; they are sent again
 BACKLOG: Final = 9  # jobs of the preloaded backlog at the sink
 LANES: Final = 10  # and the five after it: segments of the load and the backlog by lane
-CLIENTS: Final = 16  # one a client: jobs of the load that it has enqueued
+FORWARDED: Final = 16  # receipts that a peer has given its app (bench_peers)
+CLIENTS: Final = 17  # one a client: jobs of the load that it has enqueued
 MOST_CLIENTS: Final = 16
 SIZE: Final = CLIENTS + MOST_CLIENTS
 

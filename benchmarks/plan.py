@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.enqueuer import TWO_PARTS
 from benchmarks.results import add_options
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Plan:
     depth: int = 4_000  # jobs of the load enqueued and not on the wire, past which nobody enqueues
     owed: int = 10_000  # receipts that the sink owes, past which nobody enqueues
     offered: float = 0.0  # jobs a second in place of depth and owed
+    two_parts: float = TWO_PARTS  # share of the load
     emergencies_per_s: float = 40.0  # single ones
     most_emergencies: int = 0  # in any 1.1 s; 0: no limit
     backlog: int = 0  # jobs enqueued before the daemon starts

@@ -30,7 +30,12 @@ RESULTS: Final = Path(__file__).parent / "results"
 ROOT: Final = Path(__file__).parent.parent
 PRODUCT: Final = ("config", "dispatcher", "gateway")
 PACKAGES: Final = ("tocsin", "asyncpg", "uvloop")
-PRIVATE: Final = {"--database": "URL", "--profile": "FILE"}  # values that name a host or a path
+PRIVATE: Final = {
+    "--database": "URL",
+    "--profile": "FILE",
+    "--spool": "FOLDER",
+    "--smpp-gateway": "PYTHON",
+}  # values that name a host or a path
 SMALL: Final = "small"  # what the variants of the small form begin with; no figure is taken from them
 VARIANT: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 

@@ -1,8 +1,9 @@
 """An SMSC that accepts everything: the far end of the benchmarks, in a process of its own.
 
 It shares no code with the gateway. Every submit_sm is answered after a fixed time; those that ask for a receipt get
-one a random time later, of the kind "Appendix B" (text, no TLVs), at most ``deliver_window`` of them unanswered a
-session. Message ids are decimal and ascend. A receipt that is refused comes again after a second.
+one a random time later, of the kind "Appendix B" (text, and no TLV unless ``--receipted-message-id`` is given), at most
+``deliver_window`` of them unanswered a session. Message ids are decimal and ascend. A receipt that is refused comes
+again after a second.
 
 The third digit after the country code tells what a recipient belongs to (see ``enqueuer.recipient``):
 0 to 5 the load, by lane; 7 single confirmations; 8 single emergencies; 9 the preloaded backlog.
@@ -34,6 +35,8 @@ from benchmarks import ledger as cell
 from benchmarks.ledger import Ledger
 
 HEADER: Final = struct.Struct(">IIII")
+TLV: Final = struct.Struct(">HH")  # before its value
+RECEIPTED_MESSAGE_ID: Final = 0x001E
 BIND: Final = (0x01, 0x02, 0x09)
 SUBMIT_SM: Final = 0x04
 SUBMIT_SM_RESP: Final = 0x8000_0004
@@ -54,8 +57,17 @@ Receipt = tuple[bytes, bytes, bytes, bytes | None]  # destination as sent, sourc
 class Sink:
     """What all sessions share."""
 
-    def __init__(self, ledger: Ledger, answer_s: float, receipts_s: tuple[float, float], deliver_window: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        answer_s: float,
+        receipts_s: tuple[float, float],
+        deliver_window: int,
+        *,
+        receipted_message_id: bool = False,
+    ) -> None:
         self.cells = ledger.cells
+        self.receipted_message_id = receipted_message_id
         self.answer_s = answer_s
         self.receipts_s = receipts_s
         self.deliver_window = deliver_window
@@ -230,6 +242,8 @@ class Session(asyncio.Protocol):
                 % (message_id, stamp, stamp)
             )  # fmt: skip
             body = b"\0%b%b\x04\0\0\0\0\0\0\0\0%c%b" % (source, destination, len(text), text)
+            if self.sink.receipted_message_id:
+                body += TLV.pack(RECEIPTED_MESSAGE_ID, len(message_id) + 1) + message_id + b"\0"
             self.sequence += 1
             self.unanswered[self.sequence] = receipt
             chunks.append(HEADER.pack(16 + len(body), DELIVER_SM, 0, self.sequence) + body)
@@ -280,6 +294,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         arguments.answer_ms / 1000,
         (arguments.receipt_least_ms / 1000, arguments.receipt_most_ms / 1000),
         arguments.deliver_window,
+        receipted_message_id=arguments.receipted_message_id,
     )
     if arguments.log is not None:
         sink.recipients = []
@@ -305,6 +320,7 @@ def main() -> None:
     parser.add_argument("--receipt-least-ms", type=float, default=50.0)
     parser.add_argument("--receipt-most-ms", type=float, default=500.0)
     parser.add_argument("--deliver-window", type=int, default=100)
+    parser.add_argument("--receipted-message-id", action="store_true", help="receipts have this TLV too")
     uvloop.run(serve(parser.parse_args()))
 
 

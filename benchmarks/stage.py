@@ -147,14 +147,19 @@ class Child:
     """A process of the run. ``say`` and ``hear`` are lines of its standard input and output."""
 
     def __init__(
-        self, name: str, arguments: list[str], folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: list[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        program: str = sys.executable,
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self._out = folder / f"{name}.out"
         with self.log.open("wb") as log, self._out.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 cwd=ROOT,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.PIPE,

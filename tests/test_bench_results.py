@@ -15,7 +15,13 @@ class TestCommand:
         assert results.command("x", ["--runs", "a b", "--save"]) == "python -m benchmarks.bench_x --runs 'a b' --save"
 
     @pytest.mark.parametrize(
-        "words", [["--database", "postgresql://me:pw@db.example/x"], ["--profile", "/home/me/p.svg"]]
+        "words",
+        [
+            ["--database", "postgresql://me:pw@db.example/x"],
+            ["--profile", "/home/me/p.svg"],
+            ["--spool", "/home/me/spool"],
+            ["--smpp-gateway", "/home/me/bin/python"],
+        ],
     )
     def test_a_host_a_password_and_a_path_are_left_out(self, words):
         """Whichever way the option is written."""
