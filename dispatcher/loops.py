@@ -47,11 +47,11 @@ PROBE_WHOLE_S = 10.0
 PROBE_PAUSES = 10  # of a probe's own length pass before the next one, at least: it may walk over a lot that is gone
 LISTEN_CHECK_S = 5.0
 EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
-PAUSE_S = 0.01  # after a small flush of outcomes or receipts: a flush costs as much as 15 of its jobs
+PAUSE_S = 0.02  # after a small flush of outcomes or receipts: a flush costs as much as 15 of its jobs
 GATHER_S = 0.008  # receipts gather this long at most, and no longer than more of them come within each step
 GATHER_STEP_S = 0.002
 SMALLEST_USUAL = 8  # fewer are worth waiting for company
-SMALL_FLUSH = 200
+SMALL_FLUSH = 400
 SLICE = 32  # jobs dispatched before the loop turns: 2 ms; fewer make more writes, to the record and to the socket
 
 

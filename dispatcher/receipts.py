@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 1_000
+DROP_AT_ONCE = 20  # rows of receipt_taken, while more receipts wait: a statement costs as much as 15 receipts
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
@@ -220,7 +221,7 @@ class ReceiptDesk:
                 self._flushing = 0
             for item in items:
                 self._let_go(item)
-        if self._over:
+        if self._over and (len(self._over) >= DROP_AT_ONCE or not self._waiting):
             over, self._over = self._over, []
             try:
                 await connection.fetch("drop_taken", array(over))
