@@ -11,7 +11,7 @@ GATEWAY = (
     *("address", "binds", "codec", "gsm7", "link", "observer", "pdu", "receipt"),
     *("rooms", "segment", "session", "status", "throttle", "transport", "window"),
 )
-DISPATCHER = ("claim", "dispatch", "intake", "job", "policy", "receipts", "settle")
+DISPATCHER = ("claim", "dispatch", "intake", "job", "loops", "policy", "receipts", "record", "settle")
 HOT = [
     *(f"gateway/{name}.py" for name in GATEWAY),
     *(f"dispatcher/{name}.py" for name in DISPATCHER),
