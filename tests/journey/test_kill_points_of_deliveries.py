@@ -18,6 +18,7 @@ from tests.journey.running import until
 pytestmark = pytest.mark.slow
 
 TO = "447700900123"
+NONE_TAKEN = "select not exists (select from tocsin.receipt_taken)"
 BODIES = {"one-part": "x", "two-parts": "x" * 200}
 
 
@@ -53,6 +54,7 @@ async def test_a_receipt_counts_once_wherever_its_daemon_died(tmp_path, queue_ur
         names = [answer.fields["message_id"] for answer in smsc.answers()]
         for n, (name, submit) in enumerate(zip(names, submits, strict=True)):
             await smsc.seen("deliver_sm_resp", n)
+            await until(lambda: app.value(NONE_TAKEN))  # the one before is dealt with to its end
             smsc.deliver_receipt(name, submit)
         await world.died_at(point)
         assert (await app.state(number), await app.events(number)) == (told.state, told.events)
