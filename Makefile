@@ -17,7 +17,7 @@ compiled: $(STAMP) ## compile the hot modules where they stand (needs a C compil
 	TOCSIN_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
 
 python: ## throw what `make compiled` made away; do so before you change these modules
-	rm -rf build *__mypyc.*.so gateway/*.so dispatcher/*.so
+	rm -rf build gateway/*.so dispatcher/*.so
 
 demo: $(STAMP) ## half a minute of mixed traffic: embedded Postgres, two simulated SMSCs, the daemon
 	$(BIN)/tocsin demo

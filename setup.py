@@ -24,7 +24,7 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify  # noqa: PLC0415 - mypy is no requirement of an installation
 
-    return list(mypycify(HOT, opt_level="2"))
+    return list(mypycify(HOT, opt_level="2", group_name="gateway.hot"))  # inside a package: an editable one is found by it
 
 
 setup(ext_modules=extensions())
