@@ -24,7 +24,8 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify  # noqa: PLC0415 - mypy is no requirement of an installation
 
-    return list(mypycify(HOT, opt_level="2", group_name="gateway.hot"))  # inside a package: an editable one is found by it
+    # what they share is named inside a package: there an editable installation finds it
+    return list(mypycify(HOT, opt_level="2", group_name="gateway.hot"))
 
 
 setup(ext_modules=extensions())
