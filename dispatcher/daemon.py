@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECONNECT_S = 0.5
+UPKEEP_S = 0.2  # between looks which chores are due
 GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycles; Python's own figure is 700
 STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must still end
 
@@ -468,7 +469,7 @@ class Daemon:
     async def _upkeep_loop(self, connection: Connection) -> None:
         while True:
             await self._upkeep.run(connection)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(UPKEEP_S)
 
     async def _reload(self) -> None:
         """Apply the file again at each SIGHUP; several at once are one."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CANDIDATES_S = 1.0
+LEAVING_S = 0.1  # between looks whether a link that is handed over is closed
 EMPTIED_S = 0.01  # between looks whether memory holds no job of a closed link
 HAND_OVER_EVERY_S = 4.0  # so that the links do not all pause at once
 SENT_BEFORE_S = 2.0  # of the local record: what a restarted link's throttle must count
@@ -107,7 +108,7 @@ class Holdings:
                         await self._take_links(connection)
                         self._choose_one_to_leave(now)
                     await self._leave(connection)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(LEAVING_S if self._leaving else max(LEAVING_S, candidates_at - self._clock()))
 
     async def give_all_back(self, connection: Connection) -> None:
         """Give back every link, all of them closed and settled, as an instance that ends."""
@@ -171,7 +172,11 @@ class Holdings:
         # an owner that ended in order has answered what it stored: an equal message that comes now is a new one
         await self._inbound.restore(connection, [name for name, link in self._unopened.items() if not link.orderly])
         for name, link in self._unopened.items():
-            sent_at = self._record.replay.sent_at(name, now - SENT_BEFORE_S) if link.recorded else None
+            sent_at: list[float] | None = None
+            if link.recorded:
+                sent_at = self._record.replay.sent_at(name, now - SENT_BEFORE_S)
+            elif link.epoch == 1:
+                sent_at = []  # nobody had it before, so nothing was sent
             if name in self._owner.epochs and name not in self._gateway and not self._signals.stopping.is_set():
                 self._pauses.apply(self._gateway.open(self._links[name], sent_at=sent_at))
         self._unopened.clear()

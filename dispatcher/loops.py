@@ -110,7 +110,7 @@ class Loops:
         self._rules_changed = rules_changed
         self._signals = signals
         self._clock = clock
-        self._events_written = False  # since readers were last told
+        self._events = asyncio.Event()  # some were written since readers were last told
         self._usual_flush = 0  # receipts that waited before the last flushes
 
     async def listen(self, connection: Connection) -> None:
@@ -130,10 +130,13 @@ class Loops:
         await connection.listen("tocsin_alive", heard)
         await connection.fetch("notify_alive", self._owner)
         while True:
-            await asyncio.sleep(EVENTS_S)
-            if self._events_written:
-                self._events_written = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(said_at + LISTEN_CHECK_S - self._clock()):
+                    await self._events.wait()
+            if self._events.is_set():
+                self._events.clear()
                 await connection.fetch("notify_events")
+                await asyncio.sleep(EVENTS_S)
             now = self._clock()
             if now - said_at >= LISTEN_CHECK_S:
                 if heard_at < said_at:
@@ -218,7 +221,8 @@ class Loops:
             await self._signals.outcome.wait()
             self._signals.outcome.clear()
             settled = await self._settler.flush(connection)
-            self._events_written |= settled > 0
+            if settled:
+                self._events.set()
             if self._settler.pending:
                 self._signals.outcome.set()
             self._signals.written.set()
@@ -233,7 +237,8 @@ class Loops:
             await self._gather()
             self._signals.arrival.clear()
             await self._intake.keep(connection)
-            self._events_written |= await self._inbound.flush(connection) > 0
+            if await self._inbound.flush(connection):
+                self._events.set()
             if self._backlog.unanswered:
                 self._signals.arrival.set()
             self._signals.written.set()
@@ -245,7 +250,8 @@ class Loops:
             await self._signals.kept.wait()
             self._signals.kept.clear()
             applied = await self._receipts.flush(connection)
-            self._events_written |= applied > 0
+            if applied:
+                self._events.set()
             if self._receipts.pending:
                 self._signals.kept.set()
             self._signals.written.set()

@@ -8,7 +8,7 @@ import secrets
 import asyncpg
 
 from tests.fakes.smsc import Answer, Smsc
-from tests.journey.running import LINK, Child, Relay, app_of, free_port, http_get, until, write_file
+from tests.journey.running import LINK, Child, Relay, Running, app_of, free_port, http_get, until, write_file
 
 
 async def _readyz(port: int) -> int:
@@ -131,3 +131,17 @@ async def test_what_is_unanswered_at_the_end_of_the_drain_is_in_doubt(tmp_path, 
 
             assert await app.state(number) == "uncertain"
             assert await app.value("select count(*) from tocsin.claim") == 0
+
+
+async def test_only_the_next_owner_of_a_link_takes_its_last_second_to_have_been_full(tmp_path, queue_url):
+    """Nobody had it before the first one, which may send at once."""
+    async with Smsc() as smsc:
+        assumed = []
+        for instance in ("a", "b"):
+            link = {LINK: {"port": smsc.port, "throughput_per_s": 100}}
+            path = write_file(tmp_path / instance, queue_url, link, daemon={"instance": instance})
+            async with Running(path) as running:
+                await running.until_bound()
+                assumed.append(running.daemon._gateway[LINK]._throttle._assumed[1])
+
+    assert assumed == [0, 90]
