@@ -13,7 +13,7 @@ help: ## list these targets
 install: $(STAMP) ## make .venv from the hash-locked requirements; .venv/bin/tocsin is there then
 	@echo ".venv/bin/tocsin is ready"
 
-compiled: $(STAMP) ## compile the hot modules where they stand (needs a C compiler): a fifth less CPU in the daemon
+compiled: $(STAMP) ## compile the hot modules where they stand (needs a C compiler): less CPU in the daemon
 	TOCSIN_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
 
 python: ## throw what `make compiled` made away; do so before you change these modules
