@@ -38,6 +38,7 @@ from benchmarks.stage import (
     end_when_told,
     postmaster_pid,
     run_on,
+    see_alive,
     version_of,
 )
 
@@ -270,15 +271,10 @@ class Run:
         """Wait, and see that everybody lives."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._see_alive(self.daemon, self.sink, *self.loads)
+            see_alive((self.daemon, self.sink, *self.loads))
             self.most_rss = max(self.most_rss, rss_mb(self.daemon.pid))
             self.speeds.append(speed_now())
             await asyncio.sleep(min(left, 1.0))
-
-    def _see_alive(self, *watched: Child) -> None:
-        for child in watched:
-            if child.process.poll() is not None:
-                raise Failed(f"{child.name} ended with {child.process.returncode}: {child.last_words()}")
 
     async def _drain(self) -> float | None:
         """Wait until nothing waits, no receipt is owed and all is written; None when time ran out."""
@@ -286,7 +282,7 @@ class Run:
         before: list[int] = []
         while (now := time.monotonic()) - begun < self.plan.drain_s:
             await asyncio.sleep(0.1)
-            self._see_alive(self.daemon, self.sink)
+            see_alive((self.daemon, self.sink))
             cells = list(self.ledger.cells)
             if cells != before:
                 before, still = cells, now

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import asyncpg
 from benchmarks import bench_journey
 from benchmarks import results as kept
 from benchmarks.bench_queue import at_least_one
+from benchmarks.measure import middle
 from benchmarks.peers import kannel
 from benchmarks.peers.play import PeerRun
 from benchmarks.peers.smpp_gateway import SMPP_GATEWAY, SmppGateway
@@ -159,15 +159,10 @@ def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ]
         middles.append(
             {"system": system, "runs": len(rows)}
-            | {name: _middle([row[name] for row in rows]) for name in FIGURES}
-            | {"ours_is": _middle(times), "ours_is_each": times}
+            | {name: middle([row[name] for row in rows]) for name in FIGURES}
+            | {"ours_is": middle(times), "ours_is_each": times}
         )
     return middles
-
-
-def _middle(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
 
 
 def line(row: dict[str, Any]) -> str:
@@ -228,8 +223,8 @@ def main(words: list[str] | None = None) -> int:
     found = medians(results)
     if not arguments.json:
         print("\nmiddles of the runs, and how many times a peer's rate Tocsin delivers beside it:")
-        for middle in found:
-            print(line(middle))
+        for row in found:
+            print(line(row))
     figures = {"missing": absent | NEVER_PLAYED, "failed": failed, "runs": results, "medians": found}
     figures["peers"] = {name: peers[name].version() for name in arguments.systems if name in peers}
     kept.keep(arguments, kept.document("peers", words, figures))

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ import asyncpg
 
 from benchmarks import results as kept
 from benchmarks.enqueuer import BACKLOG_CALL, recipient, texts
-from benchmarks.measure import calibrate, cpu_s, postgres_cpu_s
+from benchmarks.measure import calibrate, cpu_s, middle, postgres_cpu_s
 from benchmarks.queue_peers import PgQueuer, Procrastinate, missing
 from benchmarks.queues import OneByOne, Ours, Queue, StatusColumn
 from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told, postmaster_pid, version_of
@@ -139,10 +138,7 @@ def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault((result["queue"], result["backlog"]), []).append(result)
     return [
         {"queue": queue, "backlog": backlog, "rounds": len(group)}
-        | {
-            name: None if group[0][name] is None else statistics.median(result[name] for result in group)
-            for name in ("worked", *FIGURES)
-        }
+        | {name: middle([result[name] for result in group]) for name in ("worked", *FIGURES)}
         for (queue, backlog), group in groups.items()
     ]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 CALIBRATION_LOOPS: Final = 200_000
 LEAST_MS: Final = 0.1  # the first bucket of a histogram begins here, and holds all that is less
@@ -70,6 +71,12 @@ def postgres_cpu_s(postmaster: int) -> float:
 def rss_mb(pid: int) -> float:
     """Resident megabytes of a process."""
     return float(psutil.Process(pid).memory_info().rss / 1e6)
+
+
+def middle(values: Iterable[float | None]) -> float | None:
+    """Give the median of what was measured; None when nothing was."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

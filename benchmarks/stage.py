@@ -23,7 +23,7 @@ from dispatcher import embedded
 from dispatcher.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from benchmarks.ledger import Ledger
 
@@ -231,17 +231,25 @@ class Child:
         return " | ".join(line.strip() for line in [*self.lines[-3:], *self.log.read_text().splitlines()[-3:]])
 
 
-async def bound(daemon: Child, ledger: Ledger) -> None:
-    """Wait until the sink has taken the daemon's bind.
+def see_alive(watched: Iterable[Child]) -> None:
+    """Raise Failed when one of them has ended."""
+    for child in watched:
+        if child.process.poll() is not None:
+            raise Failed(f"{child.name} ended with {child.process.returncode}: {child.last_words()}")
+
+
+async def bound(client: Child, ledger: Ledger, others: Iterable[Child] = ()) -> None:
+    """Wait until the sink has taken the bind of the daemon, or of a peer.
 
     Raises:
-        Failed: the daemon ended without, or took too long.
+        Failed: it took too long, or it or one of the others ended.
 
     """
-    until = time.monotonic() + BIND_S
+    watched, until = (client, *others), time.monotonic() + BIND_S
     while not ledger[cell.BOUND]:
-        if daemon.process.poll() is not None or time.monotonic() > until:
-            raise Failed(f"the daemon did not bind: exit {daemon.process.poll()}; {daemon.last_words()}")
+        see_alive(watched)
+        if time.monotonic() > until:
+            raise Failed(f"{client.name} did not bind: {client.last_words()}")
         await asyncio.sleep(0.005)
 
 

@@ -113,7 +113,7 @@ class Throttle:
         if now < self._held_until:
             return 0
         self._forget(now)
-        pace, limit, saved = self._paced(now, lane0=lane0)
+        pace, limit, saved = self._paced(self.effective_rate(now), lane0=lane0)
         if self._recent >= limit:
             return 0
         return max(0, min(limit - self._recent, pace.free(now, limit, saved)))
@@ -124,7 +124,7 @@ class Throttle:
             return now
         if now < self._held_until:
             return self._held_until
-        pace, limit, _ = self._paced(now, lane0=lane0)
+        pace, limit, _ = self._paced(self.effective_rate(now), lane0=lane0)
         surplus = self._recent - limit  # the segment that follows waits until more than these are forgotten
         ready_at = now
         for sent_at, segments in self._log:
@@ -143,8 +143,9 @@ class Throttle:
         if segments:
             self._log.append((now, segments))
             self._recent += segments
+            rate = self.effective_rate(now)
             for lane0 in (True, False):
-                pace, limit, saved = self._paced(now, lane0=lane0)
+                pace, limit, saved = self._paced(rate, lane0=lane0)
                 pace.take(now, segments, limit, saved)
 
     def throttled(self, now: float, written_at: float) -> bool:
@@ -188,9 +189,8 @@ class Throttle:
         self._recent = len(self._log)
         self._assumed = (float("-inf"), 0)
 
-    def _paced(self, now: float, *, lane0: bool) -> tuple[Pace, int, int]:
-        """Pace and limit of lane 0, or of the others, and what of the limit is saved up at most."""
-        rate = self.effective_rate(now)
+    def _paced(self, rate: int, *, lane0: bool) -> tuple[Pace, int, int]:
+        """Pace and limit of lane 0, or of the others, at this rate, and what of the limit is saved up at most."""
         reserve = reserve_of(rate)
         saved = 1 + max(1, rate // SAVED_PARTS)
         return (self._urgent, rate, saved + reserve) if lane0 else (self._others, rate - reserve, saved)

@@ -7,12 +7,9 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import smpplib.client
 import smpplib.smpp
@@ -27,7 +24,7 @@ from benchmarks.peers.peer import NO_PASSWORD, Stage, address_of
 from benchmarks.peers.play import Reading, figures, problems
 from benchmarks.peers.rows import INSERT, Writer
 from benchmarks.peers.smpp_gateway import SMPP_GATEWAY, VERSION, SmppGateway
-from tests.test_benchmarks import command_of
+from tests.test_benchmarks import left_on, told_to_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -120,20 +117,11 @@ class TestRuns:
     def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server, tmp_path):
         """Exit 130, no process, no database and no spool left."""
         words = ["--database", database_server.url, "--systems", installed(SPOOL).name, "--spool", str(tmp_path)]
-        command = [sys.executable, "-m", "benchmarks.bench_peers", *words]
-        bench = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        children: list[psutil.Process] = []
-        until = time.monotonic() + 30
-        while not any("benchmarks.peers.box" in command_of(child) for child in children):
-            assert time.monotonic() < until
-            time.sleep(0.1)
-            children = psutil.Process(bench.pid).children(recursive=True)
-        bench.terminate()
+        code, alive = told_to_end("bench_peers", words, once="benchmarks.peers.box")
 
-        assert bench.wait(timeout=30) == 130
-        assert not psutil.wait_procs(children, timeout=10)[1]
-        names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
-        assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
+        assert code == 130
+        assert not alive
+        assert not left_on(database_server)
         assert not left_in(tmp_path)
 
 

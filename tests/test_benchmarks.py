@@ -44,6 +44,26 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
+def left_on(server: DatabaseServer) -> list[str]:
+    """Databases of the benchmarks that are still there."""
+    rows = server.run(server._connection.fetch("select datname from pg_database"))
+    return [row["datname"] for row in rows if row["datname"].startswith("tocsin_bench_")]
+
+
+def told_to_end(bench: str, words: list[str], once: str) -> tuple[int, list[psutil.Process]]:
+    """Its exit code after SIGTERM, sent once a process with this in its command runs; and those that outlive it."""
+    command = [sys.executable, "-m", f"benchmarks.{bench}", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children: list[psutil.Process] = []
+    until = time.monotonic() + 30
+    while not any(once in command_of(child) for child in children):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    return process.wait(timeout=30), psutil.wait_procs(children, timeout=10)[1]
+
+
 @pytest.mark.slow
 class TestJourney:
     def test_a_sustained_run_delivers_what_was_enqueued(self, database_server, capsys):
@@ -76,27 +96,18 @@ class TestJourney:
         """Whatever the run made on somebody's server is gone afterwards."""
         play(database_server, capsys, "--runs", "idle")
 
-        names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
-        assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
+        assert not left_on(database_server)
         children = psutil.Process(os.getpid()).children(recursive=True)
         assert not [child for child in children if "benchmarks." in command_of(child)]
 
     def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server):
         """Exit 130, no process and no database left."""
         words = ["--database", database_server.url, "--runs", "sustained"]
-        bench = subprocess.Popen([sys.executable, "-m", "benchmarks.bench_journey", *words], stdout=subprocess.DEVNULL)
-        children = []
-        until = time.monotonic() + 30
-        while not any("enqueuer" in command_of(child) for child in children):
-            assert time.monotonic() < until
-            time.sleep(0.1)
-            children = psutil.Process(bench.pid).children(recursive=True)
-        bench.terminate()
+        code, alive = told_to_end("bench_journey", words, once="enqueuer")
 
-        assert bench.wait(timeout=30) == 130
-        assert not psutil.wait_procs(children, timeout=10)[1]
-        names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
-        assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
+        assert code == 130
+        assert not alive
+        assert not left_on(database_server)
 
 
 class TestPlans:

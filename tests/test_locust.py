@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from benchmarks import bench_locust
+from tests.test_benchmarks import left_on
 
 if importlib.util.find_spec("locust") is None:  # importing it here would patch the whole suite's sockets
     pytest.skip("locust is not installed: it is in requirements-bench.txt", allow_module_level=True)
@@ -46,8 +47,7 @@ def test_a_short_run_accounts_for_every_job(database_server, capsys):
         assert sum(row["requests"] for row in times) == result["sampled"] == account["delivered"]
     # the sink sends no receipt before 55 ms, and locust rounds to milliseconds
     assert all(row["p50_ms"] >= 50 for row in rows if "-> delivered" in row["name"])
-    names = database_server.run(database_server._connection.fetch("select datname from pg_database"))
-    assert not [row["datname"] for row in names if row["datname"].startswith("tocsin_bench_")]
+    assert not left_on(database_server)
 
 
 def test_psycopg_yields_to_gevents_hub(database_server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.bench_backlog import FIGURES
@@ -11,7 +12,9 @@ from benchmarks.figures.wanted import NOT_MEASURED
 from benchmarks.figures.words import NOTHING, bare, number, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Document = dict[str, Any]
 
     from benchmarks.figures.evidence import Evidence
 
@@ -27,14 +30,36 @@ FLOOD: Final = {
 }
 
 
+def newest(
+    bench: str, key: str
+) -> Callable[[Callable[[Document], Iterator[str]]], Callable[[Evidence], Iterator[str]]]:
+    """Make a section of a bench's newest result that has something under ``key``, and say where it is from."""
+
+    def of(table_of: Callable[[Document], Iterator[str]]) -> Callable[[Evidence], Iterator[str]]:
+        @wraps(table_of)
+        def section(evidence: Evidence) -> Iterator[str]:
+            result = evidence.of(bench, key)
+            if result is None:
+                yield NOT_MEASURED
+                return
+            yield from table_of(result.document)
+            yield from note(result)
+
+        return section
+
+    return of
+
+
 def peers(evidence: Evidence) -> Iterator[str]:
-    """Ours beside the systems that a team would pick today; medians of the rounds."""
-    result = evidence.of("peers", "medians")
-    if result is None:
-        yield NOT_MEASURED
-        return
+    """Ours beside the systems that a team would pick today."""
     yield from shown("peers", "Messages delivered a second, beside other systems", evidence)
-    commits = {run.get("system"): run.get("commits", NOTHING) for run in result.document.get("runs", ())}
+    yield from beside(evidence)
+
+
+@newest("peers", "medians")
+def beside(document: Document) -> Iterator[str]:
+    """Medians of the rounds."""
+    commits = {run.get("system"): run.get("commits", NOTHING) for run in document.get("runs", ())}
     head = (
         "system", "delivered/s", "receipts to the app/s", "CPU-s for 1,000: its own", "of PostgreSQL", "RSS, MB",
         "Tocsin delivers", "commits before it answers",
@@ -52,25 +77,20 @@ def peers(evidence: Evidence) -> Iterator[str]:
                 number(row.get("ours_is"), "x"),
                 commits.get(row["system"], NOTHING),
             )
-            for row in result.document["medians"]
+            for row in document["medians"]
         ),
     )
-    yield from note(result)
 
 
-def backlog(evidence: Evidence) -> Iterator[str]:
+@newest("backlog", "comparisons")
+def backlog(document: Document) -> Iterator[str]:
     """Each condition beside its neighbour without it."""
-    result = evidence.of("backlog", "comparisons")
-    if result is None:
-        yield NOT_MEASURED
-        return
-    comparisons = result.document["comparisons"]
+    comparisons = document["comparisons"]
     names = [name for name in FIGURES if any(name in comparison["figures"] for comparison in comparisons)]
     yield from table(
         ("figure: A -> B, B / A", *(comparison["condition"] for comparison in comparisons)),
-        ((name, *(_beside(comparison, name) for comparison in comparisons)) for name in names),
+        ((name, *(_a_and_b(comparison, name) for comparison in comparisons)) for name in names),
     )
-    yield from note(result)
 
 
 def flood(evidence: Evidence) -> Iterator[str]:
@@ -94,12 +114,9 @@ def flood(evidence: Evidence) -> Iterator[str]:
         yield from note(result)
 
 
-def queue(evidence: Evidence) -> Iterator[str]:
+@newest("queue", "medians")
+def queue(document: Document) -> Iterator[str]:
     """The queue alone beside others."""
-    result = evidence.of("queue", "medians")
-    if result is None:
-        yield NOT_MEASURED
-        return
     yield from table(
         (
             "queue", "backlog", "jobs/s", "CPU-s for 1,000: client", "of PostgreSQL", "WAL, bytes a job", "rounds",
@@ -114,34 +131,26 @@ def queue(evidence: Evidence) -> Iterator[str]:
                 f"{row['wal_bytes_per_job']:,.0f}",
                 str(row["rounds"]),
             )
-            for row in result.document["medians"]
+            for row in document["medians"]
         ),
     )  # fmt: skip
-    yield from note(result)
 
 
-def codec(evidence: Evidence) -> Iterator[str]:
+@newest("codec", "cases")
+def codec(document: Document) -> Iterator[str]:
     """The codec beside smpplib."""
-    result = evidence.of("codec", "cases")
-    if result is None:
-        yield NOT_MEASURED
-        return
     yield from table(
         ("case", "us", "smpplib, us", "smpplib takes"),
         (
             (row["case"], number(row["us"]), number(row["smpplib_us"]), number(row["ratio"], "x"))
-            for row in result.document["cases"]
+            for row in document["cases"]
         ),
     )
-    yield from note(result)
 
 
-def locust(evidence: Evidence) -> Iterator[str]:
+@newest("locust", "rows")
+def locust(document: Document) -> Iterator[str]:
     """Upstream apps, by locust."""
-    result = evidence.of("locust", "rows")
-    if result is None:
-        yield NOT_MEASURED
-        return
     yield from table(
         ("request", "requests", "failures", "p50, ms", "p95, ms", "p99, ms"),
         (
@@ -151,13 +160,12 @@ def locust(evidence: Evidence) -> Iterator[str]:
                 f"{row['failures']:,}",
                 *(f"{row[f'p{share}_ms']:,.0f}" for share in (50, 95, 99)),
             )
-            for row in result.document["rows"]
+            for row in document["rows"]
         ),
     )
-    yield from note(result)
 
 
-def _beside(comparison: dict[str, Any], name: str) -> str:
+def _a_and_b(comparison: dict[str, Any], name: str) -> str:
     figure = comparison["figures"].get(name)
     if figure is None:
         return NOTHING

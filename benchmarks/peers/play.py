@@ -13,7 +13,7 @@ from benchmarks import ledger as cell
 from benchmarks.ledger import Ledger
 from benchmarks.measure import calibrate, cpu_s, percentile, postgres_cpu_s, rss_mb, speed_now
 from benchmarks.peers.peer import SYSTEM, Stage
-from benchmarks.stage import BIND_S, END_S, Child, Failed, postmaster_pid, version_of
+from benchmarks.stage import END_S, Child, bound, postmaster_pid, see_alive, version_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,12 +110,7 @@ class PeerRun:
         stage = Stage(self.url, self.folder, self.spool, sink_port, plan.window, self.held)
         words = await self.peer.start(stage)
         self.own = next(child for child in self.held if child.name == SYSTEM)
-        until = time.monotonic() + BIND_S
-        while not self.ledger[cell.BOUND]:
-            self._see_alive()
-            if time.monotonic() > until:
-                raise Failed(f"it did not bind; {self.own.last_words()}")
-            await asyncio.sleep(0.02)
+        await bound(self.own, self.ledger, self.held)
         limits = ["--depth", str(self.depth), "--owed", str(self.owed), "--drain", str(plan.drain_s)]
         self.driver = self._child("driver", [*words, *ledger, *limits])
         await self.driver.hear()
@@ -125,16 +120,11 @@ class PeerRun:
         self.held.append(child)
         return child
 
-    def _see_alive(self) -> None:
-        for child in self.held:
-            if child.process.poll() is not None:
-                raise Failed(f"{child.name} ended with {child.process.returncode}: {child.last_words()}")
-
     async def _watch(self, seconds: float) -> None:
         """Wait, and see that everybody lives."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._see_alive()
+            see_alive(self.held)
             self.most_rss = max(self.most_rss, rss_mb(self.own.pid))
             self.speeds.append(speed_now())
             await asyncio.sleep(min(left, 1.0))

@@ -100,7 +100,6 @@ async def world(folder: Any, database_url: str) -> AsyncIterator[World]:
         path = write_file(folder, database_url, {LINK: {"port": smsc.port}}, routes={"44": [LINK]})
         async with Running(path) as daemon:
             await daemon.until_bound()
-            daemon.forget_last_second()
             connection = clinic.connect(url)
             try:
                 yield World(url, connection, smsc)

@@ -299,7 +299,6 @@ async def journey(
         )
         async with Running(path) as running:
             await running.until_bound()
-            running.forget_last_second()
             async with app_of(database_url) as app:
                 yield Journey(smsc, app, running, path)
 
