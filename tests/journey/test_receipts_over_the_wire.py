@@ -43,6 +43,10 @@ async def test_a_repeated_and_a_late_receipt_leave_the_database_as_it_was(tmp_pa
             world.smsc.deliver_receipt(name, submit, state)
         answers = await world.smsc.seen("deliver_sm_resp", 6)
 
+        async def applied() -> bool:  # an answer says that they are kept, and no more
+            return world.daemon.counter("tocsin_receipts_total", link=LINK, state="repeated") == 3
+
+        await until(applied)
         assert [pdu.status for pdu in answers] == [0] * 6
         assert await tables(world.app, *before) == before
         assert world.daemon.counter("tocsin_receipts_total", link=LINK, state="repeated") == 3
