@@ -265,9 +265,11 @@ class DispatcherMetrics:
         """Record how long an accepted job had waited, once it was due, for its first submit_sm."""
         self._enqueue_to_submit[category, link].observe(seconds)
 
-    def observe_receipt(self, category: str, link: str, seconds: float) -> None:
-        """Record how long after its acceptance a part's final receipt came."""
-        self._submit_to_receipt[category, link].observe(seconds)
+    def observe_receipts(self, category: str, link: str, seconds: Iterable[float]) -> None:
+        """Record how long after their acceptance the final receipts of parts came."""
+        observe = self._submit_to_receipt[category, link].observe
+        for waited_s in seconds:
+            observe(max(0.0, waited_s))
 
     def count_receipt(self, link: str, state: str, receipts: int = 1) -> None:
         """Count receipts by one of ``RECEIPT_STATES``."""

@@ -13,7 +13,7 @@ States only rise: unknown < undelivered < delivered. A repetition changes nothin
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -257,9 +257,9 @@ class ReceiptDesk:
             if error.sqlstate != AMBIGUOUS:
                 raise
             rows = []  # one of them fits two segments: look closer at all
-        hits = {row["n"] for row in rows}
+        hits = {n for row in rows for n in row["numbers"]}
         left = [n for n in best.values() if n not in hits]
-        found = [items[n].parked_id for n in hits if n is not None and items[n].parked_id]
+        found = [items[n].parked_id for n in hits if items[n].parked_id]
         if left:
             targets, again, unmatched = await self._look_closer(connection, items, left)
             repeated += again
@@ -271,18 +271,12 @@ class ReceiptDesk:
         self._count(rows, repeated)
 
     def _count(self, rows: list[Record], repeated: list[Item]) -> None:
-        segments: Counter[tuple[str, int]] = Counter()
-        jobs: Counter[tuple[str, int]] = Counter()
-        for n, parts, category, link, rank, age in rows:
-            if n is not None:
-                segments[link, rank] += 1
-                self._metrics.observe_receipt(category, link, max(0.0, age))
-            if parts == 1:
-                jobs[category, rank] += 1
-        for (link, rank), number in segments.items():
-            self._metrics.count_receipt(link, STATE[rank], number)
-        for (category, rank), number in jobs.items():
-            self._metrics.count_job(category, STATE[rank], number)
+        for numbers, ages, category, link, rank, jobs in rows:
+            if numbers:
+                self._metrics.count_receipt(link, STATE[rank], len(numbers))
+                self._metrics.observe_receipts(category, link, ages)
+            if jobs:
+                self._metrics.count_job(category, STATE[rank], jobs)
         for item in repeated:
             self._metrics.count_receipt(item.link, "repeated")
 

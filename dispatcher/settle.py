@@ -210,7 +210,7 @@ class Settler:
             array([_nested([quoted(answer.message_id) for answer in others]) for others in more]),
             array([_nested([str(now - answer.written_at) for answer in others]) for others in more]),
         )
-        return {row[0] for row in rows}
+        return set(rows[0][0] or ())
 
     def _committed(self, link: str, answer: Accepted) -> None:
         self._unsettled.discard((link, answer.message_id))

@@ -416,6 +416,20 @@ class TestTables:
         assert "| the last left after the commit | 2.00 s | 3.00 s |" in lines
         assert "Not played: oars: not installed." in lines
 
+    def test_each_condition_stands_beside_its_neighbour_as_last_played(self, root):
+        """Conditions that take an hour are played apart from the others."""
+        played = {1: {"waiting": 1.0, "writer": 3.0}, 2: {"snapshot": 2.0, "writer": 1.5}}
+        for day, conditions in played.items():
+            comparisons = [
+                {"condition": name, "worse": [], "figures": {"rss_mb": {"a": 60.0, "b": 60.0 * by, "ratio": by}}}
+                for name, by in conditions.items()
+            ]
+            keep(root, document("backlog", date=f"2026-11-2{day}", comparisons=comparisons), f"{day}")
+        head, _, line, *_ = others.backlog(evidence.read(root / "benchmarks" / "results"))
+
+        assert head == "| figure: A -> B, B / A | waiting | snapshot | writer |"
+        assert re.findall(r", (\d\.\d\d) \|", line) == ["1.00", "2.00", "1.50"]
+
     def test_a_result_says_what_it_was_made_with(self, root):
         """Date, commit, machine, versions, calibration and command, a row a file."""
         keep(root, document("journey", run_of("sustained"), run_of("idle", calibration={"during": 9.0})), "x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.bench_backlog import FIGURES
+from benchmarks.bench_backlog import CONDITIONS, FIGURES
 from benchmarks.figures.origin import note
 from benchmarks.figures.pictures import shown
 from benchmarks.figures.wanted import NOT_MEASURED
@@ -82,15 +82,25 @@ def beside(document: Document) -> Iterator[str]:
     )
 
 
-@newest("backlog", "comparisons")
-def backlog(document: Document) -> Iterator[str]:
-    """Each condition beside its neighbour without it."""
-    comparisons = document["comparisons"]
-    names = [name for name in FIGURES if any(name in comparison["figures"] for comparison in comparisons)]
+def backlog(evidence: Evidence) -> Iterator[str]:
+    """Each condition beside its neighbour without it, of the newest result that played it."""
+    of_bench = [result for result in evidence.results if result.bench == "backlog"]
+    found = {
+        comparison["condition"]: (comparison, result)
+        for result in reversed(of_bench)
+        for comparison in result.document.get("comparisons", ())
+    }
+    comparisons = [found[condition] for condition in CONDITIONS if condition in found]
+    if not comparisons:
+        yield NOT_MEASURED
+        return
+    names = [name for name in FIGURES if any(name in comparison["figures"] for comparison, _ in comparisons)]
     yield from table(
-        ("figure: A -> B, B / A", *(comparison["condition"] for comparison in comparisons)),
-        ((name, *(_a_and_b(comparison, name) for comparison in comparisons)) for name in names),
+        ("figure: A -> B, B / A", *(comparison["condition"] for comparison, _ in comparisons)),
+        ((name, *(_a_and_b(comparison, name) for comparison, _ in comparisons)) for name in names),
     )
+    for result in {result.file: result for _, result in comparisons}.values():
+        yield from note(result)
 
 
 def flood(evidence: Evidence) -> Iterator[str]:

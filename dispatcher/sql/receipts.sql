@@ -4,7 +4,8 @@
 -- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
 -- other parts of their jobs. A receipt whose addresses are both other numbers than the job's raises nothing.
 -- A receipt that fits two segments undoes it all: TC300.
--- Returns a row a segment (n not null), and one for each job of several parts, or sent again, whose own state rose (n null).
+-- Returns what rose by category, link and state, as arrays (a row a segment costs the daemon 2 us more): n of the segments and their
+-- ages in seconds, and how many of them are whole jobs; apart from them, jobs of several parts, or sent again, whose own state rose.
 -- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
 with rise as (
     update tocsin.sent s
@@ -49,9 +50,10 @@ with rise as (
            t.client_ref, t.category, case when t.rank < 40 then t.error end
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
-select n, parts, category, link, rank, age from rise where (select ambiguous from checked) is null
+select array_agg(n) as numbers, array_agg(age) as ages, category, link, rank, count(*) filter (where parts = 1) as jobs
+from rise where (select ambiguous from checked) is null group by category, link, rank
 union all
-select null, 1, category, null, rank, 0 from job;
+select '{}', '{}', category, null, rank, count(*) from job group by category, rank;
 
 -- name: find_receipts
 -- Candidates for receipts that no segment answered to exactly. $1 n, $2 link, $3 form of the id, $4 rank of the form (0 is exact),

@@ -97,7 +97,7 @@ with fence as materialized (
            t.client_ref, t.category, t.reason
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
-select id from accepted;
+select array_agg(id) as ids from accepted;   -- one row, since a row a job costs more than the array
 
 -- name: parts_sent
 -- Which parts of the jobs $1 stand in sent: asked after a flush whose commit was not seen. Index: sent (job_id).

@@ -45,7 +45,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.count_job("staff", "submitted")
     metrics.set_queue(0, 3, 1.5)
     metrics.observe_submit("staff", "carrier-a", 0.004)
-    metrics.observe_receipt("staff", "carrier-a", 2.0)
+    metrics.observe_receipts("staff", "carrier-a", [2.0])
     metrics.count_receipt("carrier-a", "unmatched")
     metrics.count_inbound("carrier-a", "text")
     metrics.set_uncertain("carrier-a", 2)
