@@ -104,6 +104,11 @@ class LinkSettings:
     default_alphabet: Literal["gsm7", "latin1", "ascii"] = "gsm7"
     concatenation: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
     flash: Literal["class0", "group_f", "dest_addr_subunit"] = "class0"
+    flash_fallback: tuple[Literal["class0", "group_f", "dest_addr_subunit"], ...] = (
+        "class0",
+        "dest_addr_subunit",
+        "group_f",
+    )
     receipts: Literal["all", "failures", "none"] = "all"
     message_id_format: Literal["auto", "text", "hex", "decimal"] = "auto"
     validity: Literal["relative", "absolute", "none"] = "relative"

@@ -34,7 +34,7 @@ from dispatcher.failover import end_doubt
 from dispatcher.job import KEEP, RELEASED, Batch, Job, What, after_submit, mask
 from dispatcher.shares import Beat, Census, Shares
 from dispatcher.store import array, texts
-from gateway import Verdict, verdict
+from gateway import REFUSES_A_FORM, Verdict, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -316,6 +316,8 @@ class Owner:
             meaning = verdict(answer.command_status, overrides)
             if part not in latest and meaning in (Verdict.RETRY, Verdict.AMBIGUOUS):
                 continue
+            if meaning is Verdict.MISCONFIGURED and answer.command_status in REFUSES_A_FORM:
+                continue  # the link was about to repeat it in another form; what no form helps is refused once more
             if meaning not in (Verdict.THROTTLED, Verdict.LINK_FAULT):  # these two are repeated: as good as unwritten
                 job.note(part, meaning, answer.command_status, answer.message_id, now)
         return job

@@ -78,6 +78,7 @@ LOGGED = {
     "jobs_released": "Claimed jobs went back to the queue unwritten.",
     "late_answer_settled": "An answer came after its time-out and was used.",
     "lineage_changed": "The new primary of a failover answers: windows are emptied, and the daemon begins again.",
+    "form_refused": "The SMSC refuses a way to mark flash, or a field; the segment goes again in the `next` form.",
     "link_accounting": "A take-over found jobs in the journals of earlier owners and ends or frees them.",
     "link_failed": "A link ended by a fault of ours.",
     "link_fault": "The SMSC's answer means that the session is broken; it is bound anew.",

@@ -16,6 +16,7 @@ from gateway.errors import (
     UnencodableText,
     WindowFull,
 )
+from gateway.forms import REFUSES_A_FORM
 from gateway.gateway import Gateway
 from gateway.link import Link
 from gateway.messages import (
@@ -39,6 +40,7 @@ from gateway.status import name as status_name
 from gateway.status import verdict
 
 __all__ = [
+    "REFUSES_A_FORM",
     "Address",
     "Alphabet",
     "BrokenStream",

@@ -5,29 +5,28 @@ function, is run when something is submitted, answered, or due: it takes up to 6
 them recorded, and writes them in one piece, directly after the fence has said yes. There is no task, future or
 timer per segment.
 
-What an answer means is told to the observer, but for two: ESME_RTHROTTLED holds the link, a link fault makes the
-session bind again, and in both cases the segment goes back to the head of its lane. When no session is left to
-transmit, written segments without an answer are UNANSWERED and everything that waits is recalled.
+What an answer means is told to the observer, but for three: ESME_RTHROTTLED holds the link, a link fault makes the
+session bind again, a refused form gives way to the next (``forms.py``). Then the segment goes back to the head of its
+lane. When no session is left to transmit, written segments without an answer are UNANSWERED and everything that waits
+is recalled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from gateway import status
 from gateway.binds import Binds, Live
-from gateway.codec import encode_submit_sm, sar_tlvs, validity_absolute, validity_relative
 from gateway.errors import LocalError
+from gateway.forms import REFUSES_A_FORM, Forms, body_of, change
 from gateway.messages import SubmitResult, Verdict
 from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
-from gateway.pdu import Tag
 from gateway.receipt import parse
 from gateway.rooms import WaitingRooms
 from gateway.session import (
@@ -55,11 +54,9 @@ SLICE: Final = 32  # segments a turn of the loop: well under a millisecond, so n
 SMALLEST_ROOM: Final = 16
 LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
-SINGLE_OCTETS: Final = 140  # user data that fits one SM in any coding; longer goes into message_payload
 FAULTS_KEPT: Final = 1_000  # segments remembered for having met a link fault
 _ACCEPTED: Final = Verdict.ACCEPTED
 _REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
-_TO_THE_DISPLAY: Final = ((Tag.DEST_ADDR_SUBUNIT, b"\x01"),)  # SMPP v3.4 section 5.3.2.1: MS display
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +85,7 @@ class Link:
         self._observer = observer
         self._overrides = _overrides(settings)
         self._metrics = LinkMetrics() if metrics is None else metrics
+        self._forms = Forms(settings)
         self._throttle = Throttle(settings.throughput_per_s)
         now = time.monotonic()
         if sent_at is None:
@@ -190,6 +188,8 @@ class Link:
                 asyncio.get_running_loop().call_soon(self._recall)
             return
         for submission in submissions:
+            if submission.message.flash and submission.form is None:
+                submission.form = self._forms.first(submission, time.monotonic())
             self._rooms.put(submission)
         self._pump()
 
@@ -210,6 +210,7 @@ class Link:
         """
         self.settings = settings
         self._overrides = _overrides(settings)
+        self._forms.configure(settings)
         self._throttle.set_rate(settings.throughput_per_s)
         self._rooms.size = _room_size(settings)
         self._binds.reconfigure(settings)
@@ -315,6 +316,8 @@ class Link:
                     verdict = self._take_throttled(event, now)
                 elif verdict is Verdict.LINK_FAULT:
                     verdict = self._take_link_fault(live, event, now)
+                elif verdict is Verdict.MISCONFIGURED and command_status in REFUSES_A_FORM:
+                    verdict = self._take_refused_form(event, now)
                 if verdict is None:
                     repeats.append(
                         SubmitResult(
@@ -323,6 +326,8 @@ class Link:
                     )
                     return
                 submission.stopped = True
+            elif submission.formed_at:
+                self._forms.accepted(submission, now)
         assert verdict is not None
         results.append(
             SubmitResult(submission, segment, verdict, command_status, event.message_id, event.written_at, now)
@@ -347,6 +352,25 @@ class Link:
         self._faulted[fault] = None
         if len(self._faulted) > FAULTS_KEPT:
             del self._faulted[next(iter(self._faulted))]
+        return self._repeat(event.token)
+
+    def _take_refused_form(self, event: Responded, now: float) -> Verdict | None:
+        """Let the segment go again in the next form, if there is one: then there is nothing to tell (None)."""
+        submission, segment = event.token
+        if event.written_at >= submission.formed_at:
+            form = self._forms.following(submission, event.command_status)
+            if form is None:
+                return Verdict.MISCONFIGURED
+            given_up, goes_on = change(submission.form, form)
+            log.warning(
+                "form_refused",
+                link=self.name,
+                command_status=status.name(event.command_status),
+                form=given_up,
+                next=goes_on,
+                part=segment.part,
+            )
+            submission.form, submission.formed_at = form, now
         return self._repeat(event.token)
 
     def _repeat(self, token: Token) -> Verdict | None:
@@ -438,7 +462,8 @@ class Link:
         live = self._binds.freest()
         if live is None or now < self._paused_until:
             return 0
-        session, throttle, rooms = live.session, self._throttle, self._rooms
+        session, throttle, rooms, settings = live.session, self._throttle, self._rooms, self.settings
+        unix_now = time.time()
         most = min(SLICE, session.free(lane0=True), throttle.allowance(now, lane0=True))
         others = min(session.free(lane0=False), throttle.allowance(now, lane0=False))
         batch: list[Token] = []
@@ -448,7 +473,7 @@ class Link:
             if token is None:
                 break
             try:
-                bodies.append(self._encode(token, now))
+                bodies.append(body_of(*token, settings, now, unix_now))
                 batch.append(token)
             except LocalError as error:
                 self._tell_unencodable(token, error, now)
@@ -489,30 +514,6 @@ class Link:
         if live is None:
             return "socket" if self._binds.is_blocked else "window"
         return "throttle" if live.session.free(lane0=self._rooms.waits(0)) else "window"
-
-    def _encode(self, token: Token, now: float) -> bytes:
-        """Body of the submit_sm for one segment. Raises LocalError."""
-        submission, segment = token
-        settings = self.settings
-        if settings.validity == "relative":
-            validity_period = _relative(int(submission.deadline - now))
-        elif settings.validity == "absolute":
-            validity_period = _absolute(int(time.time() + submission.deadline - now))
-        else:
-            validity_period = ""
-        message = submission.message
-        tlvs = settings.tlv
-        if segment.parts > 1 and settings.concatenation == "sar":
-            tlvs += sar_tlvs(segment.reference, segment.part, segment.parts)
-        if message.flash and settings.flash == "dest_addr_subunit":
-            tlvs += _TO_THE_DISPLAY
-        return encode_submit_sm(
-            message,
-            segment,
-            validity_period=validity_period,
-            tlvs=tlvs,
-            payload=settings.concatenation == "payload" and len(segment.octets) > SINGLE_OCTETS,
-        )
 
     def _tell_unencodable(self, token: Token, error: LocalError, now: float) -> None:
         submission, segment = token
@@ -574,13 +575,3 @@ def _room_size(settings: LinkSettings) -> int:
     what is urgent.
     """
     return max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM))
-
-
-@lru_cache(maxsize=4096)
-def _relative(seconds: int) -> str:
-    return validity_relative(seconds)
-
-
-@lru_cache(maxsize=4096)
-def _absolute(unix_time: int) -> str:
-    return validity_absolute(datetime.fromtimestamp(unix_time, UTC))

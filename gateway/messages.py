@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+FlashWay = Literal["class0", "group_f", "dest_addr_subunit", "plain"]  # plain: the text arrives, not as flash
 
 
 class Verdict(StrEnum):
@@ -73,6 +75,15 @@ class ShortMessage(NamedTuple):
     flash: bool = False  # for links that say so in a TLV (dest_addr_subunit); others say it in data_coding
 
 
+class Form(NamedTuple):
+    """How the segments of one message are written; False: that field was refused, and is left at its default."""
+
+    flash: FlashWay = "plain"
+    priority: bool = True
+    receipts: bool = True
+    validity: bool = True
+
+
 @dataclass(slots=True, eq=False)
 class Submission:
     """One message handed to a link: the segments still to be accepted, in order.
@@ -90,6 +101,8 @@ class Submission:
     stopped: bool = False  # a segment was not accepted: write no more
     unanswered: int = 0  # segments written, answer not yet read
     spared: int = 0  # bits of parts that need not be written any more; bit 0 is part 1
+    form: Form | None = None  # how it is written, where that is not as the link's settings say
+    formed_at: float = 0.0  # monotonic: since when, after a refusal; 0.0 when none was refused
 
     def spare(self, part: int) -> bool:
         """Keep a part that still waits from being written; False once it was taken to be written."""

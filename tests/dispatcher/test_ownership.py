@@ -407,7 +407,7 @@ async def test_without_a_record_every_part_that_a_journal_names_and_that_is_not_
 async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(tmp_path, queue_url):
     """Answered ones are settled from it, refused ones as their answer says, unwritten ones go out."""
     async with instance(tmp_path, queue_url) as one:
-        names = ("answered", "refused", "throttled", "unanswered", "unwritten", "partly", "half")
+        names = ("answered", "refused", "throttled", "formed", "unanswered", "unwritten", "partly", "half")
         bodies = {"partly": TWO_PARTS, "half": TWO_PARTS}
         ids = {name: await one.app.enqueue(body=bodies.get(name, name)) for name in names}
         jobs = {name: job for job in await one.claim() for name in names if ids[name] == job.id}
@@ -422,6 +422,7 @@ async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(
                 (*key["answered"], 1, 0x00, "m1"),
                 (*key["refused"], 1, 0x0B, ""),
                 (*key["throttled"], 1, 0x58, ""),
+                (*key["formed"], 1, 0x104, ""),  # the link was about to write it in another form
                 (*key["partly"], 1, 0x00, "m2"),
                 (*key["half"], 1, 0x00, "m3"),
             ],
@@ -441,6 +442,7 @@ async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(
             "answered": "submitted",
             "refused": "failed",
             "throttled": "queued",
+            "formed": "queued",
             "unanswered": "uncertain",
             "unwritten": "queued",
             "partly": "queued",
@@ -450,7 +452,7 @@ async def test_with_a_record_only_what_was_written_and_not_answered_is_in_doubt(
         assert [row["message_id"] for row in await one.app.sent(ids["partly"])] == ["m2"]
         assert await one.app.value("select count(*) from tocsin.claim") == 0
         claimed = {job.id: job.done for job in await one.claim()}
-        assert claimed == {ids["throttled"]: 0, ids["unwritten"]: 0, ids["partly"]: 1}
+        assert claimed == {ids["throttled"]: 0, ids["formed"]: 0, ids["unwritten"]: 0, ids["partly"]: 1}
         record.close()
 
 
