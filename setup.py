@@ -8,7 +8,7 @@ import os
 from setuptools import setup
 
 GATEWAY = (
-    *("address", "binds", "codec", "forms", "gsm7", "link", "observer", "pdu", "receipt"),
+    *("address", "answers", "binds", "breaker", "codec", "forms", "gsm7", "link", "observer", "pdu", "receipt"),
     *("rooms", "segment", "session", "status", "throttle", "transport", "window"),
 )
 DISPATCHER = ("claim", "dispatch", "intake", "job", "loops", "policy", "receipts", "record", "settle")

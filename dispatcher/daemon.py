@@ -168,6 +168,8 @@ class Daemon:
             fence=self._fence,
             clock=clock,
             wake_claimer=signals.wake_claims,
+            settings=lambda: self._settings,
+            hand_on=lambda: self._upkeep.refused(),  # noqa: PLW0108  # made below
         )
         self._gateway = Gateway(self._dispatcher, link_metrics)
         self._pauses = Pauses(lambda: self._gateway, signals.wake_claims)

@@ -22,6 +22,7 @@ import structlog
 
 from dispatcher.job import KEEP, RELEASED, UNANSWERED, What, after_submit, closed, deferred
 from dispatcher.policy import CategoryRules, Defer, Send, Stop, before_send
+from dispatcher.route import other_links
 from gateway import (
     ShortMessage,
     Submission,
@@ -36,7 +37,7 @@ from gateway import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from config.settings import LinkSettings
+    from config.settings import LinkSettings, Settings
     from dispatcher.inbound import InboundDesk
     from dispatcher.intake import Intake
     from dispatcher.job import Job
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PRIORITY_FLAG = (3, 2, 0, 0, 0, 0)  # by lane, where the link does not fix it; SMPP v3.4 section 5.2.14, 0 is the lowest
+HELD = {"destination": "DESTINATION_FULL", "sender": "SENDER_REFUSED"}  # what a link holds back -> reason
 UNKNOWN = CategoryRules()  # of a category that the file no longer names, or not yet read
 REGISTERED_DELIVERY = {"all": 1, "failures": 2, "none": 0}  # SMPP v3.4 section 5.2.17
 
@@ -67,8 +69,12 @@ class Dispatcher:
         fence: Fence,
         clock: Callable[[], float],
         wake_claimer: Callable[[], None],
+        settings: Callable[[], Settings],
+        hand_on: Callable[[], None],
     ) -> None:
         self._links = links
+        self._settings = settings
+        self._hand_on = hand_on  # a job is to go by another link: look soon
         self._gateway = gateway
         self._settler = settler
         self._intake = intake
@@ -88,7 +94,7 @@ class Dispatcher:
         for job in jobs:
             match before_send(job, self.categories.get(job.category, UNKNOWN), now):
                 case Send():
-                    if (submission := self._submission(job)) is not None:
+                    if (submission := self._submission(job)) is not None and not self._is_held(job, submission):
                         outgoing.setdefault(job.link, []).append(submission)
                 case Defer(reason, delay_s):
                     self._settler.put(job, deferred(job, reason, delay_s))
@@ -144,6 +150,16 @@ class Dispatcher:
         )
         return job.submission
 
+    def _is_held(self, job: Job, submission: Submission) -> bool:
+        """Let a job wait whose number or sender its SMSC refuses for now; of lane 0 each is tried."""
+        if not job.lane or job.link not in self._gateway():
+            return False
+        held, for_s = self._gateway()[job.link].held_back(submission.message)
+        if held:
+            job.submission = None
+            self._settler.put(job, deferred(job, HELD[held], for_s))
+        return bool(held)
+
     def writing(self, link: str, batch: Sequence[tuple[Submission, Segment]]) -> None:
         """Record what is about to be written; an OSError keeps it off the wire."""
         entries = []
@@ -177,13 +193,18 @@ class Dispatcher:
             )
             touched[job] = None
         for job in touched:
-            outcome = after_submit(job)
+            outcome = after_submit(job, self._other_links(job) if job.refusal is not None else 0)
+            if outcome.reason.startswith("OTHER_LINK_"):
+                self._hand_on()
             if job.refusal is not None and outcome.what is What.CLOSED and job.refusal[0] is Verdict.MISCONFIGURED:
                 log.error("submit_misconfigured", link=link, job_id=job.id, reason=outcome.reason)
             if outcome is RELEASED:
                 self._settler.released(job)
             else:
                 self._settler.put(job, outcome)
+
+    def _other_links(self, job: Job) -> int:
+        return other_links(self._settings(), job.recipient, job.sender, job.link)
 
     def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
         """Record answers after which the link itself repeats the segments: they are in no doubt."""

@@ -20,7 +20,10 @@ from gateway import Submission, Verdict, status_name
 
 MOST_ATTEMPTS = 10  # claims that reached the wire and were refused for now
 MOST_AMBIGUOUS_ATTEMPTS = 3  # for a refusal that does not say why
+TRIES_BEFORE_OTHER_LINK = {Verdict.RETRY: 3, Verdict.AMBIGUOUS: 2}  # of one link; lane 0: one try
 URGENT_DELAY_S = 1.0  # first wait of lanes 0 and 1; doubles, at most 60 s
+OTHER_LINK_URGENT_S = 3.0  # for another link to take it, of lanes 0 and 1; then the same link tries again
+OTHER_LINK_S = 30.0
 DELAY_S = 5.0  # first wait of the other lanes; doubles, at most 300 s
 # Python 3.11 takes 0.15 us to find a member of an enum: too long for what is asked for each segment.
 ACCEPTED, UNANSWERED = Verdict.ACCEPTED, Verdict.UNANSWERED
@@ -156,8 +159,12 @@ class Job:
         return submission is None or self.done == self.all_parts or (submission.stopped and submission.unanswered == 0)
 
 
-def after_submit(job: Job) -> Outcome:
-    """Decide what became of a job whose submission is over, or KEEP while it is not (carriers.md's retry table)."""
+def after_submit(job: Job, other_links: int = 0) -> Outcome:
+    """Decide what became of a job whose submission is over, or KEEP while it is not (carriers.md's retry table).
+
+    ``other_links`` are those of its route that may carry it, too: what a link refuses without a word against the
+    message is handed on to them. Should none of them take it in time, the same link tries again.
+    """
     if not job.is_over:
         return KEEP
     if job.doubt:
@@ -171,9 +178,24 @@ def after_submit(job: Job) -> Outcome:
         return closed(job, "expired", "EXPIRED")
     reason = status_name(command_status) if command_status else "UNENCODABLE"
     most = {Verdict.RETRY: MOST_ATTEMPTS, Verdict.AMBIGUOUS: MOST_AMBIGUOUS_ATTEMPTS}.get(verdict, 0)
+    if other_links and not job.done and _goes_by_another(job, verdict, command_status, max(most, other_links + 1)):
+        wait_s = OTHER_LINK_URGENT_S if job.lane <= 1 else OTHER_LINK_S
+        return Outcome(What.DEFERRED, reason=f"OTHER_LINK_{reason}", delay_s=wait_s)
     if job.attempt < most:
         return Outcome(What.DEFERRED, reason=f"RETRY_{reason}", delay_s=retry_delay_s(job.lane, job.attempt))
     return closed(job, "failed", reason)
+
+
+def _goes_by_another(job: Job, verdict: Verdict, command_status: int, most: int) -> bool:
+    """Say whether another link is to try: at once what this one is not set up for, the rest after some tries here."""
+    if job.attempt >= most:
+        return False
+    if verdict is Verdict.MISCONFIGURED:
+        return bool(command_status)  # without one it was refused here, and would be there
+    tries = TRIES_BEFORE_OTHER_LINK.get(verdict, 0)
+    if job.lane == 0:
+        tries = min(tries, 1)
+    return tries > 0 and job.attempt % (tries + 1) == tries  # after a try elsewhere its wait grows as ever
 
 
 def closed(job: Job, state: str, reason: str) -> Outcome:

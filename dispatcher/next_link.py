@@ -8,6 +8,9 @@ writes; this move takes the row in one statement and looks at the journal in the
 What is left alone: a job that a journal names, and one with accepted parts, since a handset joins only what comes over
 one link. A text that would need more parts than its category allows on the next link waits for its own.
 
+A job that its link refused, without a word against the message itself, waits in ``deferred`` for another link of its
+route (OTHER_LINK_...): the owner of the next able one takes it at once. So does what a failing link cannot send.
+
 Lane 0 is taken at once; of the other lanes no more than the next link has room for, so that the rest is there when the
 link comes back.
 """
@@ -76,7 +79,10 @@ class NextLink:
 
     def carries(self, link: str) -> bool:
         """Say whether the link is ours and sends: then nothing of it has to go elsewhere."""
-        return link in self._epochs and link in self._gateway() and self._gateway()[link].can_send
+        if link not in self._epochs or link not in self._gateway():
+            return False
+        ours = self._gateway()[link]
+        return ours.can_send and not ours.is_failing
 
     async def take_waiting(self, connection: Connection) -> None:
         """Take what waits for links that cannot send.
@@ -94,6 +100,7 @@ class NextLink:
         mine = [name for name in ours if name in able]
         if not mine:
             return
+        await self._take_refused(connection, able, mine)
         for row in rows:
             link, for_s = row["name"], unable[row["name"]]
             if for_s is None or for_s < min(self._after_urgent_s, self._after_s):
@@ -152,6 +159,14 @@ class NextLink:
         self._looked[link, lane] = moved["upto"] if moved["looked"] == rows else 0
         numbers = [int(number) for number in moved["ids"][1:-1].split(",") if number]
         self._tell(link, [(to, lane, number) for to, number in zip(moved["links"], numbers, strict=True)])
+
+    async def _take_refused(self, connection: Connection, able: list[str], mine: list[str]) -> None:
+        """Take what other links refused and ours are to try."""
+        moved = await connection.fetch(
+            "move_refused", MOST_AT_ONCE, texts(able), texts(mine), array(self._epochs[name] for name in mine)
+        )
+        for link in {row["refused_by"] for row in moved}:
+            self._tell(link, [(row["link"], row["lane"], row["id"]) for row in moved if row["refused_by"] == link])
 
     async def _take_due(self, connection: Connection, link: str, able: list[str], mine: list[str]) -> None:
         """Nobody promotes the rows of a link without a living owner."""

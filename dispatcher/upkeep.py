@@ -135,6 +135,10 @@ class Upkeep:
         if not self._next_link.carries(link):
             self._due["next_link"] = 0.0
 
+    def refused(self) -> None:
+        """Look at the next turn whether another link takes what its own link refused."""
+        self._due["next_link"] = 0.0
+
     def rules_changed(self) -> None:
         """Read the rules at the next turn: an operator changed them."""
         self._due["read_rules"] = 0.0

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gateway import status
+from gateway.answers import Answers
 from gateway.binds import Binds, Live
 from gateway.errors import LocalError
-from gateway.forms import REFUSES_A_FORM, Forms, body_of, change
+from gateway.forms import body_of
 from gateway.messages import SubmitResult, Verdict
 from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
 from gateway.receipt import parse
-from gateway.rooms import WaitingRooms
+from gateway.rooms import LANES, WaitingRooms
 from gateway.session import (
     Bound,
     Delivered,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from gateway.held import Part
-    from gateway.messages import Submission
+    from gateway.messages import ShortMessage, Submission
     from gateway.observer import LinkObserver, LinkState
     from gateway.rooms import Token
 
@@ -54,7 +55,6 @@ SLICE: Final = 32  # segments a turn of the loop: well under a millisecond, so n
 SMALLEST_ROOM: Final = 16
 LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
-FAULTS_KEPT: Final = 1_000  # segments remembered for having met a link fault
 _ACCEPTED: Final = Verdict.ACCEPTED
 _REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
 
@@ -83,10 +83,16 @@ class Link:
         self.state_detail = ""  # why, in a word or two
         self.state_since = time.monotonic()
         self._observer = observer
-        self._overrides = _overrides(settings)
         self._metrics = LinkMetrics() if metrics is None else metrics
-        self._forms = Forms(settings)
         self._throttle = Throttle(settings.throughput_per_s)
+        self._answers = Answers(
+            settings,
+            throttle=self._throttle,
+            metrics=self._metrics,
+            repeat=self._repeat,
+            held=self._hold_others,
+            released=self._release_others,
+        )
         now = time.monotonic()
         if sent_at is None:
             self._throttle.assume_busy(now)
@@ -95,7 +101,6 @@ class Link:
         self._rooms = WaitingRooms(_room_size(settings))
         self._leaving: dict[int, Submission] = {}  # recalled once what they have on the wire is answered
         self._refused: list[Submission] = []  # submitted while nothing can leave; recalled in the next turn
-        self._faulted: dict[int, None] = {}  # segments that met a link fault, by hash, oldest first
         self._binds = Binds(
             settings,
             may_write=partial(observer.may_write, settings.name),
@@ -171,9 +176,33 @@ class Link:
         """Say whether segments may leave: it is bound, and neither paused nor stopping."""
         return self.is_bound and not self._is_paused and not self._is_stopping
 
+    @property
+    def is_failing(self) -> bool:
+        """Say whether the SMSC refused half of what it was sent, and has accepted nothing since."""
+        return self._answers.breaker.is_open
+
+    @property
+    def _holds_others(self) -> bool:
+        """Say whether nothing of lanes 1 to 5 may go, not even the one segment that is tried now and then."""
+        return self._answers.breaker.until > time.monotonic()
+
     def room(self, lane: int) -> int:
         """Submissions that the lane's waiting room can still take; none while nothing can leave."""
-        return self._rooms.room(lane) if self.can_send else 0
+        if not self.can_send or (lane and self._holds_others):
+            return 0
+        room = self._rooms.room(lane)
+        return min(room, 1) if lane and self.is_failing else room
+
+    def held_back(self, message: ShortMessage) -> tuple[str, float]:
+        """Say which of the message's addresses the SMSC refuses for now, and for how many seconds; ("", 0.0): none."""
+        breaker = self._answers.breaker
+        if breaker.is_wary:
+            now = time.monotonic()
+            if (for_s := breaker.destinations.held_s(message.destination.value, now)) > 0.0:
+                return "destination", for_s
+            if (for_s := breaker.senders.held_s(message.source.value, now)) > 0.0:
+                return "sender", for_s
+        return "", 0.0
 
     # What others may do
 
@@ -187,10 +216,17 @@ class Link:
             if self._refused:
                 asyncio.get_running_loop().call_soon(self._recall)
             return
+        now = time.monotonic()
+        held = self._holds_others
         for submission in submissions:
             if submission.message.flash and submission.form is None:
-                submission.form = self._forms.first(submission, time.monotonic())
-            self._rooms.put(submission)
+                submission.form = self._answers.forms.first(submission, now)
+            if held and submission.lane:
+                self._refused.append(submission)
+            else:
+                self._rooms.put(submission)
+        if self._refused:
+            asyncio.get_running_loop().call_soon(self._recall)
         self._pump()
 
     def expect_urgent(self, for_s: float) -> None:
@@ -209,8 +245,7 @@ class Link:
         What the sessions were bound with, and what texts were cut for, must be as before.
         """
         self.settings = settings
-        self._overrides = _overrides(settings)
-        self._forms.configure(settings)
+        self._answers.configure(settings)
         self._throttle.set_rate(settings.throughput_per_s)
         self._rooms.size = _room_size(settings)
         self._binds.reconfigure(settings)
@@ -303,7 +338,7 @@ class Link:
     ) -> None:
         submission, segment = event.token
         command_status = event.command_status
-        meaning = status.verdict(command_status, self._overrides)
+        meaning = self._answers.meaning(command_status)
         verdict: Verdict | None = meaning  # None: the link repeats the segment itself
         if event.late:
             if verdict in _REPEATABLE:
@@ -312,12 +347,7 @@ class Link:
             submission.unanswered -= 1
             self._metrics.answered(command_status, now - event.written_at)
             if verdict is not _ACCEPTED:
-                if verdict is Verdict.THROTTLED:
-                    verdict = self._take_throttled(event, now)
-                elif verdict is Verdict.LINK_FAULT:
-                    verdict = self._take_link_fault(live, event, now)
-                elif verdict is Verdict.MISCONFIGURED and command_status in REFUSES_A_FORM:
-                    verdict = self._take_refused_form(event, now)
+                verdict = self._answers.refused(live, event, meaning, now)
                 if verdict is None:
                     repeats.append(
                         SubmitResult(
@@ -326,52 +356,12 @@ class Link:
                     )
                     return
                 submission.stopped = True
-            elif submission.formed_at:
-                self._forms.accepted(submission, now)
+            elif submission.formed_at or self._answers.breaker.is_wary:
+                self._answers.accepted(submission, now)
         assert verdict is not None
         results.append(
             SubmitResult(submission, segment, verdict, command_status, event.message_id, event.written_at, now)
         )
-
-    def _take_throttled(self, event: Responded, now: float) -> Verdict | None:
-        if self._throttle.throttled(now, event.written_at):
-            log.warning("link_throttled", link=self.name, rate=self._throttle.effective_rate(now))
-        return self._repeat(event.token)
-
-    def _take_link_fault(self, live: Live, event: Responded, now: float) -> Verdict | None:
-        """Bind again, and repeat the segment; once. A segment that meets a second fault may be the cause."""
-        if not live.why:
-            log.warning("link_fault", link=self.name, command_status=status.name(event.command_status))
-            live.why = "link_fault"
-            live.session.unbind(now)
-        submission, segment = event.token
-        fault = hash((submission.message.destination.value, segment.octets))
-        if fault in self._faulted:
-            del self._faulted[fault]
-            return status.verdict(event.command_status, self._overrides, repeated=True)
-        self._faulted[fault] = None
-        if len(self._faulted) > FAULTS_KEPT:
-            del self._faulted[next(iter(self._faulted))]
-        return self._repeat(event.token)
-
-    def _take_refused_form(self, event: Responded, now: float) -> Verdict | None:
-        """Let the segment go again in the next form, if there is one: then there is nothing to tell (None)."""
-        submission, segment = event.token
-        if event.written_at >= submission.formed_at:
-            form = self._forms.following(submission, event.command_status)
-            if form is None:
-                return Verdict.MISCONFIGURED
-            given_up, goes_on = change(submission.form, form)
-            log.warning(
-                "form_refused",
-                link=self.name,
-                command_status=status.name(event.command_status),
-                form=given_up,
-                next=goes_on,
-                part=segment.part,
-            )
-            submission.form, submission.formed_at = form, now
-        return self._repeat(event.token)
 
     def _repeat(self, token: Token) -> Verdict | None:
         """Let a refused segment go again: then there is nothing to tell (None)."""
@@ -387,6 +377,8 @@ class Link:
         submission.unanswered -= 1
         submission.stopped = True
         self._metrics.unanswered()
+        if not event.session_over:
+            self._answers.fault(now, "unanswered")
         results.append(
             SubmitResult(
                 submission, segment, Verdict.UNANSWERED, 0, "", event.written_at, now, session_over=event.session_over
@@ -417,6 +409,8 @@ class Link:
         if not self.can_send:
             self._metrics.held.by(None, time.monotonic())
             self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
+        elif self._holds_others:
+            self._leaving.update((id(submission), submission) for submission in self._rooms.drain(LANES[1:]))
         for key, submission in list(self._leaving.items()):
             if submission.stopped or not submission.unanswered:
                 del self._leaving[key]
@@ -424,6 +418,14 @@ class Link:
                     recalled.append(submission)
         if recalled:
             self._observer.recalled(self.name, recalled)
+
+    def _hold_others(self, for_s: float) -> None:
+        """Give back what waits in lanes 1 to 5, and ask for one of them when the hold is over."""
+        self._loop.call_later(for_s + SHORTEST_TIMER_S, self._observer.capacity_freed, self.name)
+        self._loop.call_soon(self._recall)
+
+    def _release_others(self) -> None:
+        self._loop.call_soon(self._observer.capacity_freed, self.name)
 
     def _look_whether_quiet(self) -> None:
         if self._binds.is_quiet:
@@ -466,6 +468,9 @@ class Link:
         unix_now = time.time()
         most = min(SLICE, session.free(lane0=True), throttle.allowance(now, lane0=True))
         others = min(session.free(lane0=False), throttle.allowance(now, lane0=False))
+        breaker = self._answers.breaker
+        if breaker.is_open:
+            others = min(others, breaker.others(now))
         batch: list[Token] = []
         bodies: list[bytes] = []
         while len(batch) < most:
@@ -501,6 +506,8 @@ class Link:
             return 0
         # they may have left later than `now`: the record is a file, and the process may have stood still
         throttle.take(time.monotonic(), len(batch))
+        if breaker.is_open and any(token[0].lane for token in batch):
+            breaker.probing(now)
         live.submitted += len(batch)
         return len(batch)
 
@@ -547,7 +554,7 @@ class Link:
         lane0 = self._rooms.waits(0)
         ready_at = max(self._throttle.ready_at(now, lane0=lane0), self._paused_until)
         if not lane0:
-            ready_at = max(ready_at, self._rooms.lane_0_until)
+            ready_at = max(ready_at, self._rooms.lane_0_until, self._answers.breaker.until)
         if ready_at <= now or (self._pump_timer is not None and self._pump_timer_at <= ready_at):
             return
         self._cancel_timer()
@@ -562,10 +569,6 @@ class Link:
         if self._pump_timer is not None:
             self._pump_timer.cancel()
             self._pump_timer = None
-
-
-def _overrides(settings: LinkSettings) -> dict[int, Verdict]:
-    return {number: Verdict(verdict) for number, verdict in settings.status_overrides.items()}
 
 
 def _room_size(settings: LinkSettings) -> int:

@@ -62,6 +62,10 @@ class LinkGauges(Protocol):
         """Say whether an operator paused it."""
 
     @property
+    def is_failing(self) -> bool:
+        """Say whether lanes 1 to 5 are held back because the SMSC refuses."""
+
+    @property
     def settings(self) -> LinkSettings:
         """What the file says."""
 
@@ -175,6 +179,7 @@ class GatewayMetrics(Collector):
                 ("throughput_configured", "Segments a second that the file allows."),
                 ("sessions_configured", "Sessions that the file asks for."),
                 ("link_paused", "1 while an operator keeps segments from leaving."),
+                ("link_failing", "1 while lanes 1 to 5 are held back, since the carrier refuses half of what it gets."),
             )
         }
         for link, counts in self._links.items():
@@ -195,6 +200,7 @@ class GatewayMetrics(Collector):
             gauges["throughput_limit"].add_metric((link,), open_link.throughput_limit if open_link else 0)
             gauges["window_limit"].add_metric((link,), open_link.window_limit if open_link else 0)
             gauges["link_paused"].add_metric((link,), bool(open_link and open_link.is_paused))
+            gauges["link_failing"].add_metric((link,), bool(open_link and open_link.is_failing))
             if open_link:
                 gauges["throughput_configured"].add_metric((link,), open_link.settings.throughput_per_s)
                 gauges["sessions_configured"].add_metric((link,), open_link.settings.binds)

@@ -113,15 +113,17 @@ class WaitingRooms:
                 sunk = True
         return sunk
 
-    def drain(self) -> list[Submission]:
-        """Empty the rooms: every submission that is not stopped, once."""
-        found = {id(token[0]): token[0] for lane in LANES for token in self._again[lane]}
-        found.update((id(submission), submission) for lane in LANES for submission in self._rooms[lane])
-        for lane in LANES:
+    def drain(self, lanes: Iterable[int] = LANES) -> list[Submission]:
+        """Empty the rooms of these lanes: every submission that is not stopped, once."""
+        lanes = tuple(lanes)
+        found = {id(token[0]): token[0] for lane in lanes for token in self._again[lane]}
+        found.update((id(submission), submission) for lane in lanes for submission in self._rooms[lane])
+        for lane in lanes:
             self._again[lane].clear()
             self._rooms[lane].clear()
             self._was_high[lane] = False
-        self._midway = None
+        if self._midway is not None and self._midway.lane in lanes:
+            self._midway = None
         return [submission for submission in found.values() if not submission.stopped]
 
     def _take_by_weight(self, now: float) -> Token | None:

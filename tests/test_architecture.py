@@ -19,7 +19,19 @@ LINES = 600  # ceiling of a source file; 300 are already worth a thought
 PURE = {
     *(
         f"gateway/{name}.py"
-        for name in ("gsm7", "segment", "pdu", "codec", "forms", "status", "throttle", "window", "session", "held")
+        for name in (
+            "gsm7",
+            "segment",
+            "pdu",
+            "breaker",
+            "codec",
+            "forms",
+            "status",
+            "throttle",
+            "window",
+            "session",
+            "held",
+        )
     ),
     *(f"gateway/{name}.py" for name in ("receipt", "messages", "errors", "address", "backoff")),
     *(f"dispatcher/{name}.py" for name in ("job", "policy", "errors")),

@@ -63,3 +63,33 @@ insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, bo
 select to_link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
        cancel_group, attempt, resends, parts_there, done, first_wire_at
 from gone returning link, lane, id;
+
+-- name: move_refused
+-- The same for rows of any link that refused them (OTHER_LINK_...), due or not: $1 at most, $2 able links, $3 ours with epochs $4.
+-- Locks: the fence; the rows looked at, skip locked. Index: deferred_other_link.
+with picked as materialized (
+    select d.ctid as place, d.link as refused_by, d.recipient, d.sender, d.body, d.category
+    from tocsin.deferred d
+    where starts_with(d.reason, 'OTHER_LINK_') and d.done is null
+    order by d.id limit $1::int for update skip locked
+), fence as materialized (
+    select l.name from unnest($3::text::text[], $4::text::bigint[]) e (name, epoch)
+    join tocsin.link l on l.name = e.name and l.epoch = e.epoch
+    where exists (select from picked)
+    for key share of l
+), chosen as materialized (
+    select p.place, p.refused_by, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
+    from picked p
+    cross join lateral (select tocsin.next_able(p.recipient, p.sender, p.refused_by, $2::text::text[]) as link offset 0) c
+    join fence f on f.name = c.link
+), gone as (
+    delete from tocsin.deferred d using chosen c where d.ctid = c.place and c.parts is not null
+    returning d.*, c.link as to_link, c.parts as parts_there, c.refused_by
+), arrived as (
+    insert into tocsin.ready (link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at,
+                              expires_at, cancel_group, attempt, resends, parts, done, first_wire_at)
+    select to_link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, least(due_at, now()),
+           expires_at, cancel_group, attempt, resends, parts_there, done, first_wire_at
+    from gone
+)
+select to_link as link, lane, id, refused_by from gone;

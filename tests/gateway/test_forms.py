@@ -85,7 +85,7 @@ class TestFlashThatIsRefused:
             before = len(forms_of(a.smsc))
             a.link.submit([flash(), flash("вызов")])
             await a.seen.until(lambda: len(a.seen.results) == 4)
-            learnt = a.link._forms
+            learnt = a.link._answers.forms
             later = flash()
 
         assert forms_of(a.smsc)[before:] == [(0xF0, False), (0x08, True)]

@@ -10,7 +10,7 @@ import pytest
 import structlog
 import uvloop
 
-from gateway import Inbound, Receipt, Verdict
+from gateway import Inbound, Receipt, Verdict, answers
 from gateway import link as link_module
 from gateway.metrics import UNANSWERED
 from gateway.segment import segment
@@ -470,7 +470,7 @@ class TestDoubt:
     @swaps_a_part
     async def test_faults_long_past_are_forgotten(self, monkeypatch):
         """Memory is bounded."""
-        monkeypatch.setattr(link_module, "FAULTS_KEPT", 0)
+        monkeypatch.setattr(answers, "FAULTS_KEPT", 0)
         async with account(prepare=refuse_with(0x04)) as a:
             for count in (1, 2):
                 await a.until_bound()

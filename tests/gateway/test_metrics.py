@@ -16,6 +16,7 @@ class Gauges:
     window_limit = 20
     throughput_limit = 50
     is_paused = True
+    is_failing = True
     settings = LinkSettings(
         name="carrier-a",
         hosts=("127.0.0.1",),
@@ -82,6 +83,7 @@ def test_gauges_are_read_when_asked_and_zero_when_the_link_is_not_here():
         ("link_bound", 1),
         ("link_sessions", 2),
         ("link_paused", 1),
+        ("link_failing", 1),
         ("window_in_use", 7),
         ("window_limit", 20),
         ("throughput_limit", 50),

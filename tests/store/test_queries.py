@@ -84,6 +84,7 @@ HOT = {
     "claim": Hot(ORDERED, [links, epochs, *windows, array([ELEMENTS // 6] * 6), array(ids)]),
     "probe": Hot(ORDERED, [*windows[:3], array([100 + ELEMENTS] * 6)]),
     "promote": Hot(ORDERED, [links, epochs, ELEMENTS]),
+    "move_refused": Hot(ORDERED, [ELEMENTS, links, links, epochs]),
     "expire": Hot(ORDERED, ["a", 3, 100, ELEMENTS, array(ids[::2])]),
     "named": Hot(ORDERED, ["a", 3, array(ids)]),
     "journalled": Hot(ORDERED, ["a", 5], factor=40),  # reads the link's whole journal, which has rows / 1000 * 100 ids
