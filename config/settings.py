@@ -75,12 +75,13 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """``[link.tls]``: TLS 1.2 or newer; without ``ca_file`` the system's authorities are trusted."""
+    """``[link.tls]``: without ``ca_file`` the system's authorities are trusted."""
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     server_name: str | None = None  # the name in the certificate; None: the host
+    min_version: Literal["1.2", "1.3"] = "1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ class CategorySettings:
     flash: Literal["yes", "no", "never"] = "no"
     max_parts: Annotated[int, Between(1, 255)] = 10
     keep_text_days: Annotated[int, Between(0, 3650)] = 0
+    tlv: tuple[tuple[int, bytes], ...] = ()  # tag, value: added to its submit_sm, before the link's of the same tag
 
 
 SHIPPED_CATEGORIES: tuple[CategorySettings, ...] = (
@@ -356,6 +358,8 @@ class _Reading:
             raise table.error("local_address", "must be an IP address of this host")
         if "account" in values and not _is_word(values["account"]):
             raise table.error("account", "must be 1 to 63 characters, none of them a control character")
+        if values.get("interface_version") == "3.3":
+            self._check_3_3(table, values)
         values["password"] = self._password(table)
         values["tlv"] = _tlv(table)
         values["status_overrides"] = _status_overrides(table)
@@ -365,6 +369,18 @@ class _Reading:
                 " it is sent as it is"
             )
         return LinkSettings(**values)
+
+    def _check_3_3(self, table: Table, values: dict[str, Any]) -> None:
+        """Refuse what SMPP v3.3 does not have: optional parameters, and a bind for both directions."""
+        for key, allowed in (("concatenation", ("udh8", "udh16")), ("flash", ("class0", "group_f")), ("tlv", ())):
+            if key in table.entries and (key == "tlv" or values[key] not in allowed):
+                raise table.error(key, "needs optional parameters, which interface_version 3.3 does not have")
+        if "dest_addr_subunit" in values.setdefault("flash_fallback", ("class0", "group_f")):
+            raise table.error("flash_fallback", "dest_addr_subunit needs interface_version 3.4 or newer")
+        if values.get("bind_type", "transceiver") == "transceiver":
+            self.warnings.append(
+                f'{self.file}: {table.label}: SMPP v3.3 has no transceiver; most such SMSCs want "transmitter+receiver"'
+            )
 
     def _password(self, table: Table) -> str:
         entries = table.entries
@@ -464,7 +480,7 @@ class _Reading:
             if name in given:
                 raise table.error("name", "stands there twice")
             if name not in shipped:
-                category = CategorySettings(**read(table, CategorySettings))
+                category = CategorySettings(**read(table, CategorySettings, special=["tlv"]), tlv=_tlv(table))
             else:
                 category = _changed(table, shipped[name])
             given.add(category.name)
@@ -475,8 +491,9 @@ class _Reading:
 def _changed(table: Table, shipped: CategorySettings) -> CategorySettings:
     """Apply the keys that are there to a shipped category."""
     kept = {item.name: getattr(shipped, item.name) for item in fields(CategorySettings)}
-    values = read(table, CategorySettings, special=[key for key in kept if key not in table.entries])
-    category = replace(shipped, **values)
+    absent = [key for key in kept if key not in table.entries]
+    values = read(table, CategorySettings, special=[*absent, "tlv"])
+    category = replace(shipped, **values, tlv=_tlv(table))
     if (category.lane == 0) != (shipped.lane == 0):
         raise table.error("lane", "of emergency must stay 0" if shipped.lane == 0 else "0 is not for this category")
     if shipped.flash == "never" and category.flash != "never":

@@ -168,7 +168,7 @@ class Daemon:
             fence=self._fence,
             clock=clock,
             wake_claimer=signals.wake_claims,
-            settings=lambda: self._settings,
+            settings=settings,
             hand_on=lambda: self._upkeep.refused(),  # noqa: PLW0108  # made below
         )
         self._gateway = Gateway(self._dispatcher, link_metrics)
@@ -482,6 +482,7 @@ class Daemon:
             reloaded = await reload(self._settings, self._url)
             if reloaded is not None:
                 self._settings, self._needs_restart = reloaded.settings, reloaded.waiting
+                self._dispatcher.configure(self._settings)
                 await self._holdings.reload(reloaded, self._url)
                 longest_s = max(category.time_to_live_s for category in self._settings.categories)
                 self._upkeep.look_back(longest_s)

@@ -69,11 +69,11 @@ class Dispatcher:
         fence: Fence,
         clock: Callable[[], float],
         wake_claimer: Callable[[], None],
-        settings: Callable[[], Settings],
+        settings: Settings,
         hand_on: Callable[[], None],
     ) -> None:
         self._links = links
-        self._settings = settings
+        self.configure(settings)
         self._hand_on = hand_on  # a job is to go by another link: look soon
         self._gateway = gateway
         self._settler = settler
@@ -84,6 +84,11 @@ class Dispatcher:
         self._clock = clock
         self._wake_claimer = wake_claimer
         self.categories: dict[str, CategoryRules] = {}  # as the database says; upkeep reads them
+
+    def configure(self, settings: Settings) -> None:
+        """Take routes and categories of the file."""
+        self._settings = settings
+        self._tlvs = {category.name: category.tlv for category in settings.categories if category.tlv}
 
     # ------------------------------------------------------------------ the way out
 
@@ -143,6 +148,7 @@ class Dispatcher:
                 service_type=settings.service_type,
                 registered_delivery=REGISTERED_DELIVERY[settings.receipts],
                 flash=job.flash,
+                tlvs=self._tlvs.get(job.category, ()),
             ),
             segments=segments if not job.done else tuple(s for s in segments if not job.done >> (s.part - 1) & 1),
             deadline=job.expires_at,
@@ -204,7 +210,7 @@ class Dispatcher:
                 self._settler.put(job, outcome)
 
     def _other_links(self, job: Job) -> int:
-        return other_links(self._settings(), job.recipient, job.sender, job.link)
+        return other_links(self._settings, job.recipient, job.sender, job.link)
 
     def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
         """Record answers after which the link itself repeats the segments: they are in no doubt."""

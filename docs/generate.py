@@ -80,6 +80,7 @@ LOGGED = {
     "lineage_changed": "The new primary of a failover answers: windows are emptied, and the daemon begins again.",
     "form_refused": "The SMSC refuses a way to mark flash, or a field; the segment goes again in the `next` form.",
     "link_accounting": "A take-over found jobs in the journals of earlier owners and ends or frees them.",
+    "link_congested": "The SMSC tells in `congestion_state` that it is near its limit or at it; the rate was lowered.",
     "link_failed": "A link ended by a fault of ours.",
     "link_failing": "Half of twenty answers were faults; lanes 1 to 5 of the link are held for `for_s` seconds.",
     "link_fault": "The SMSC's answer means that the session is broken; it is bound anew.",

@@ -87,6 +87,11 @@ class Answers:
             log.info("link_recovered", link=self.name)
             self._released()
 
+    def congestion(self, per_cent: int, now: float) -> None:
+        """Take what the SMSC says of its own load."""
+        if self._throttle.congested(now, per_cent):
+            log.info("link_congested", link=self.name, per_cent=per_cent, rate=self._throttle.effective_rate(now))
+
     def refused(self, live: Live, event: Responded, meaning: Verdict, now: float) -> Verdict | None:
         """Act upon a refusal that came in time; gives what to tell of it, None when the segment goes again."""
         command_status = event.command_status

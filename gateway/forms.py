@@ -29,6 +29,7 @@ from gateway.segment import CLASS_0_DEFAULT, CLASS_0_UCS2, DEFAULT_ALPHABET, GRO
 if TYPE_CHECKING:
     from config.settings import LinkSettings
     from gateway.messages import FlashWay, Segment, Submission
+    from gateway.pdu import Tlv
 
 SINGLE_OCTETS: Final = 140  # user data that fits one SM in any coding; longer goes into message_payload
 LEARNT_FOR_S: Final = 3600.0
@@ -103,7 +104,7 @@ class Forms:
 def body_of(submission: Submission, segment: Segment, settings: LinkSettings, now: float, unix_now: float) -> bytes:
     """Give the body of the submit_sm for one segment. Raises LocalError."""
     message = submission.message
-    tlvs = settings.tlv
+    tlvs = _tlvs(settings.tlv, message.tlvs) if message.tlvs else settings.tlv
     if segment.parts > 1 and settings.concatenation == "sar":
         tlvs += sar_tlvs(segment.reference, segment.part, segment.parts)
     form = submission.form
@@ -147,6 +148,12 @@ def _data_coding(segment: Segment, way: FlashWay) -> int:
     if way == "class0":
         return CLASS_0_DEFAULT
     return GROUP_F_CLASS_0 if way == "group_f" else DEFAULT_ALPHABET
+
+
+@lru_cache(maxsize=256)
+def _tlvs(of_link: tuple[Tlv, ...], of_message: tuple[Tlv, ...]) -> tuple[Tlv, ...]:
+    """Both, once a tag: the message's go before."""
+    return tuple((dict(of_link) | dict(of_message)).items())
 
 
 @lru_cache(maxsize=4096)

@@ -344,6 +344,8 @@ class Link:
             if verdict in _REPEATABLE:
                 verdict = Verdict.RETRY  # it was refused for certain, so it may go again
         else:
+            if event.congestion >= 0:
+                self._answers.congestion(event.congestion, now)
             submission.unanswered -= 1
             self._metrics.answered(command_status, now - event.written_at)
             if verdict is not _ACCEPTED:

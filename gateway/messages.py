@@ -72,7 +72,8 @@ class ShortMessage(NamedTuple):
     priority_flag: int = 0  # 0..3, SMPP v3.4 section 5.2.14
     service_type: str = ""
     registered_delivery: int = 1  # 0 none, 1 all, 2 failures only
-    flash: bool = False  # for links that say so in a TLV (dest_addr_subunit); others say it in data_coding
+    flash: bool = False  # a link says it in data_coding or in a TLV
+    tlvs: tuple[tuple[int, bytes], ...] = ()  # beside the link's own; of the same tag these are written
 
 
 class Form(NamedTuple):

@@ -3,7 +3,8 @@
 Lane 0 goes first, strictly, but for one segment in 50 that goes to lane 1 while it waits: so that the answer to
 a STOP leaves even under a flood of emergencies. Lanes 1 to 5 share the rest by deficit round robin with the
 weights 16, 8, 4, 2, 1, counted in segments. The parts of one submission go one after the other; a lane-0
-segment may go between them. A lane that began a long submission pays for it in the following rounds.
+segment may go between them, but for one to the same destination, which goes after them. A lane that
+began a long submission pays for it in the following rounds.
 
 A segment that has to be repeated goes before everything else of its own lane.
 
@@ -92,6 +93,8 @@ class WaitingRooms:
         `expired`.
         """
         if self._rooms[0] or self._again[0]:
+            if self._midway is not None and (token := self._rest_for_the_same(self._midway, now)) is not None:
+                return token
             lane_1_waits = self.waits(1)
             if lane_1_waits and self._before_lane_1 >= LANE_1_EVERY - 1:
                 token = self._next_of(1, now)
@@ -103,6 +106,22 @@ class WaitingRooms:
                 self._before_lane_1 = self._before_lane_1 + 1 if lane_1_waits else 0
                 return token
         return self._take_by_weight(now) if others and now >= self.lane_0_until else None
+
+    def _rest_for_the_same(self, midway: Submission, now: float) -> Token | None:
+        """Give the next part of a message that has begun, where the next of lane 0 is for the same destination.
+
+        Some handsets lose a long message whose parts another one to the same number comes between. So they take
+        lane 0's place, and its tokens: a message to another number still goes before them.
+        """
+        if midway.stopped or self._again[0]:
+            return None
+        urgent = self._rooms[0][0]
+        if urgent.message.destination.value != midway.message.destination.value or urgent.lane == midway.lane:
+            return None
+        token = self._next_of(midway.lane, now)
+        if token is not None:
+            self._charge(token[0].lane)
+        return token
 
     def has_sunk(self) -> bool:
         """Say, once, that a lane which was more than half full no longer is."""

@@ -49,6 +49,7 @@ BIND_COMMANDS: Final[dict[BindKind, CommandId]] = {
 }
 _EMPTY_MESSAGE_ID = b"\0"  # SMPP v3.4 section 4.6.2: message_id of deliver_sm_resp is a single NUL
 _SUBMIT_SM = int(CommandId.SUBMIT_SM)
+_CONGESTION_STATE = 0x0428  # a TLV of SMPP v5.0; smpplib's tables, which Tag is held to, end with v3.4
 _DELIVER_SM_RESP = int(CommandId.DELIVER_SM_RESP)
 
 
@@ -127,6 +128,7 @@ class Responded(NamedTuple):
     message_id: str  # "" where none was given
     written_at: float
     late: bool  # Unanswered was told before
+    congestion: int = -1  # per cent, where the SMSC says so (congestion_state of SMPP v5.0)
 
 
 class Unanswered(NamedTuple):
@@ -391,7 +393,7 @@ class Session:
 
     def _read(self, pdu: AnyPdu, now: float, events: list[Event]) -> None:
         if isinstance(pdu, SubmitSmResp):
-            self._read_submit_answer(pdu.sequence_number, pdu.command_status, pdu.message_id, pdu.command_id, events)
+            self._read_submit_answer(pdu, events)
         elif isinstance(pdu, DeliverSm):
             self._read_delivery(pdu, events)
         elif pdu.command_id & RESPONSE_BIT:
@@ -406,15 +408,14 @@ class Session:
             self._send(CommandId.GENERIC_NACK, INVALID_COMMAND_ID, pdu.sequence_number)
             events.append(Unexpected("request", pdu.command_id, pdu.sequence_number, pdu.command_status))
 
-    def _read_submit_answer(
-        self, sequence_number: int, command_status: int, message_id: str, command_id: int, events: list[Event]
-    ) -> None:
-        closed = self.window.close(sequence_number)
+    def _read_submit_answer(self, pdu: SubmitSmResp, events: list[Event]) -> None:
+        closed = self.window.close(pdu.sequence_number)
         if closed is None:
-            events.append(Unexpected("answer", command_id, sequence_number, command_status))
+            events.append(Unexpected("answer", pdu.command_id, pdu.sequence_number, pdu.command_status))
         else:
             slot, late = closed
-            events.append(Responded(slot.token, command_status, message_id, slot.opened_at, late))
+            congestion = _congestion(pdu) if pdu.tlvs else -1
+            events.append(Responded(slot.token, pdu.command_status, pdu.message_id, slot.opened_at, late, congestion))
 
     def _read_delivery(self, pdu: DeliverSm, events: list[Event]) -> None:
         number = pdu.sequence_number
@@ -514,3 +515,9 @@ class Session:
         self._undelivered = 0
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=True) for slot in self.window.drain())
         events.append(Closed(reason))
+
+
+def _congestion(pdu: SubmitSmResp) -> int:
+    """Give congestion_state in per cent, -1 where there is none: one octet, 0 to 100 (SMPP v5.0 section 4.8.4.18)."""
+    value = next((value for tag, value in pdu.tlvs if tag == _CONGESTION_STATE), b"")
+    return value[0] if len(value) == 1 and value[0] <= 100 else -1

@@ -32,6 +32,8 @@ FIRST_HOLD_S = 1.0
 LONGEST_HOLD_S = 32.0
 FORGIVEN_AFTER_S = 10.0  # without a further refusal after a hold, the next one holds for 1 s again
 CLIMB_EVERY_S = 1.0
+NEARLY_CONGESTED = 90  # congestion_state in per cent, SMPP v5.0 section 4.8.4.18
+CONGESTED = 100
 CLIMB_PARTS = 20  # of the configured rate; back at full rate 10 s after a single halving
 
 
@@ -65,6 +67,7 @@ class Throttle:
 
     __slots__ = (
         "_assumed",
+        "_heard_at",
         "_held_until",
         "_hold_s",
         "_log",
@@ -85,6 +88,7 @@ class Throttle:
         self._assumed = (float("-inf"), 0)  # instant, segments in the log that a predecessor may have written
         self._held_until = 0.0
         self._hold_s = 0.0  # length of the last hold; 0.0 when there is none to remember
+        self._heard_at = float("-inf")  # of congestion that was acted upon
         self._lowered_at: float | None = None  # end of the hold from which the rate climbs
         self._lowered_to = rate
 
@@ -162,6 +166,20 @@ class Throttle:
         self._held_until = now + self._hold_s
         self._lowered_to = lowered
         self._lowered_at = self._held_until
+        return True
+
+    def congested(self, now: float, per_cent: int) -> bool:
+        """Take the SMSC's congestion_state; say whether it changed anything, which it does once a second at most.
+
+        At 100 the rate is halved, as after ESME_RTHROTTLED but without a hold; from 90 on it falls by a tenth of
+        the configured rate. It climbs back as ever. Below 90 the SMSC asks for nothing.
+        """
+        if per_cent < NEARLY_CONGESTED or now < self._heard_at + CLIMB_EVERY_S:
+            return False
+        self._heard_at = now
+        rate = self.effective_rate(now)
+        lowered = max(1, rate // 2 if per_cent >= CONGESTED else rate - 2 * self._climb())
+        self._lowered_to, self._lowered_at = lowered, max(now, self._held_until)
         return True
 
     def sent_at(self, now: float) -> list[float]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from config.settings import TlsSettings
 
 READ_OCTETS = 65_536
+MINIMUM = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 def tls_context(settings: TlsSettings) -> ssl.SSLContext:
@@ -20,7 +21,7 @@ def tls_context(settings: TlsSettings) -> ssl.SSLContext:
     Raises OSError (ssl.SSLError is one) when a file is missing or unusable.
     """
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=settings.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = MINIMUM[settings.min_version]
     if settings.cert_file is not None:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     return context

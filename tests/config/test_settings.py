@@ -127,6 +127,7 @@ def test_every_link_key_arrives(folder):
         default_alphabet = "latin1"
         concatenation = "sar"
         flash = "group_f"
+        flash_fallback = ["group_f"]
         receipts = "failures"
         message_id_format = "hex"
         validity = "absolute"
@@ -154,6 +155,48 @@ def test_every_link_key_arrives(folder):
     assert (link.account, link.local_address, link.bind_type) == ("shared", "::1", "transmitter+receiver")
     given = {item.name for item in dataclasses.fields(link) if getattr(link, item.name) != _default(item)}
     assert {item.name for item in dataclasses.fields(link)} - given == {"plaintext_acknowledged", "tls"}
+
+
+@pytest.mark.parametrize(
+    ("link", "line"),
+    [
+        (
+            'concatenation = "sar"',
+            "concatenation: needs optional parameters, which interface_version 3.3 does not have",
+        ),
+        ('concatenation = "payload"', "concatenation: needs optional parameters, which interface"),
+        ('flash = "dest_addr_subunit"', "flash: needs optional parameters, which interface_version 3.3 does not have"),
+        ('tlv = { "0x1400" = "00" }', "tlv: needs optional parameters, which interface_version 3.3 does not have"),
+        ('flash_fallback = ["dest_addr_subunit"]', "flash_fallback: dest_addr_subunit needs interface_version 3.4 or"),
+    ],
+)
+def test_smpp_3_3_has_no_optional_parameters(folder, link, line):
+    """An SMSC of 3.3 would take them for the next PDU, or refuse each message."""
+    assert line in folder.small_problem(link=f'interface_version = "3.3"\n{link}')
+
+
+def test_smpp_3_3_goes_without_what_it_lacks(folder):
+    """Flash falls back to what it has; that it has no transceiver is said."""
+    settings = folder.small(link='interface_version = "3.3"')
+
+    assert settings.links[0].flash_fallback == ("class0", "group_f")
+    assert any("transceiver" in warning for warning in settings.warnings)
+
+
+def test_a_category_may_have_tlvs_of_its_own(folder):
+    """A shipped one and an added one."""
+    tables = """
+        [[category]]
+        name = "marketing"
+        tlv = { "0x1401" = "31" }
+        [[category]]
+        name = "lab_result"
+        lane = 3
+        tlv = { "0x1401" = "32" }
+        """
+    found = {category.name: category.tlv for category in folder.small(rest=tables).categories}
+
+    assert (found["marketing"], found["lab_result"], found["staff"]) == (((0x1401, b"1"),), ((0x1401, b"2"),), ())
 
 
 def _default(item: dataclasses.Field) -> object:

@@ -25,6 +25,32 @@ async def until_results(a, number):
     await a.seen.until(lambda: len(a.seen.results) >= number)
 
 
+class TestCongestion:
+    async def test_an_smsc_that_says_it_is_congested_is_sent_less(self):
+        """congestion_state stands in the answer, an accepted one too; an odd length says nothing."""
+        states = iter([b"", b"\x59", b"\x00\x64", b"\x64"])
+
+        async with account(throughput_per_s=100) as a:
+            rates = []
+            for number, state in enumerate(states, start=1):
+                tlv = b"\x04\x28" + len(state).to_bytes(2) + state if state else b""
+                a.smsc.on_submit = lambda _: Answer(withhold=True)
+                a.link.submit([submission()])
+                (*_, submit) = await a.smsc.seen("submit_sm", number)
+                a.smsc.sessions[0].send_raw(with_tlv(submit.sequence, tlv))
+                await until_results(a, number)
+                rates.append(a.link.throughput_limit)
+
+        assert a.seen.verdicts() == [Verdict.ACCEPTED] * 4
+        assert rates == [100, 100, 100, 50]
+
+
+def with_tlv(sequence, tlv):
+    """A submit_sm_resp that accepts, with a TLV behind its message_id."""
+    body = b"m1\0" + tlv
+    return (16 + len(body)).to_bytes(4) + b"\x80\0\0\x04" + bytes(4) + sequence.to_bytes(4) + body
+
+
 class TestFullQueues:
     async def test_a_destination_is_held_and_the_others_go_on(self):
         """Its job is told as RETRY; whoever asks hears for how long."""

@@ -187,6 +187,17 @@ class TestFieldsThatAreRefused:
         assert len(a.smsc.received("submit_sm")) == 1
 
 
+async def test_tlvs_of_the_message_go_before_those_of_the_link_with_the_same_tag():
+    """The entity is the account's, the template is each category's."""
+    async with account(tlv=((0x1400, b"1001"), (0x1401, b"2002"))) as a:
+        one = submission()
+        one.message = one.message._replace(tlvs=((0x1401, b"3003"),))
+        a.link.submit([one])
+        (submit,) = await a.smsc.seen("submit_sm")
+
+    assert submit.octets.endswith(b"\x14\x00\x00\x041001\x14\x01\x00\x043003")
+
+
 def test_every_refusal_comes_to_an_end():
     """Whatever an SMSC answers, and however often."""
     settings = LinkSettings(name="a", hosts=("127.0.0.1",), system_id="a", password="", **SETTINGS)

@@ -132,7 +132,7 @@ def test_a_lane_0_segment_goes_between_the_parts():
     long = submission(3, parts=5)
     rooms = rooms_with(long)
     taken = take_all(rooms, 2)
-    rooms.put(submission(0))
+    rooms.put(to_another(0))
 
     taken += take_all(rooms)
 
@@ -177,6 +177,46 @@ def test_what_was_taken_and_not_written_comes_back_in_order():
     again = take_all(rooms)
     assert again[:3] == taken
     assert len(again) == 6
+
+
+def to_another(lane: int, parts: int = 1) -> Submission:
+    one = submission(lane, parts)
+    one.message = one.message._replace(destination=Address("4915199999999"))
+    return one
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_lane_0_does_not_come_between_the_parts_of_a_message_to_the_same_destination(others):
+    """Some handsets lose the long one then; even without a token for the other lanes it goes on."""
+    long, urgent = submission(3, parts=3), submission(0)
+    rooms = rooms_with(long)
+    first = rooms.take(0.0, others=True)
+    rooms.put(urgent)
+
+    taken = [first, *take_all(rooms, others=others)]
+
+    assert [(token[0].lane, token[1].part) for token in taken] == [(3, 1), (3, 2), (3, 3), (0, 1)]
+
+
+def test_lane_0_to_another_destination_does_not_wait_for_the_parts():
+    """Nobody waits for another's long message."""
+    rooms = rooms_with(submission(3, parts=3))
+    rooms.take(0.0, others=True)
+    rooms.put(to_another(0))
+    rooms.put(submission(0))
+
+    assert [(token[0].lane, token[1].part) for token in take_all(rooms)] == [(0, 1), (3, 2), (3, 3), (0, 1)]
+
+
+def test_a_stopped_long_message_keeps_nobody():
+    """A part of it was refused: its others never go."""
+    long = submission(3, parts=3)
+    rooms = rooms_with(long)
+    rooms.take(0.0, others=True)
+    long.stopped = True
+    rooms.put(submission(0))
+
+    assert lanes(take_all(rooms)) == [0]
 
 
 def test_a_stopped_submission_is_dropped():

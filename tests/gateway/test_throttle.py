@@ -11,6 +11,46 @@ from gateway.throttle import FIRST_HOLD_S, FORGIVEN_AFTER_S, LONGEST_HOLD_S, SPA
 from gateway.window import reserve_of
 
 
+class TestCongestion:
+    """What an SMSC of v5.0 says of its own load (congestion_state)."""
+
+    def test_below_90_it_asks_for_nothing(self):
+        """80 to 89 is its best load."""
+        throttle = Throttle(100)
+
+        assert not any(throttle.congested(now, 89) for now in range(10))
+        assert throttle.effective_rate(10.0) == 100
+
+    def test_nearly_congested_it_gets_less_by_and_by_and_all_again_later(self):
+        """A tenth a second; it climbs back by a twentieth a second."""
+        throttle = Throttle(100)
+        assert throttle.congested(10.0, 95)
+        assert throttle.effective_rate(10.0) == 90
+        assert not throttle.congested(10.5, 95)
+        assert throttle.congested(11.0, 95)
+
+        assert throttle.effective_rate(11.0) == 85
+        assert throttle.effective_rate(15.0) == 100
+
+    def test_congested_it_gets_half_without_a_hold(self):
+        """It did not refuse anything."""
+        throttle = Throttle(100)
+        assert throttle.congested(10.0, 100)
+
+        assert throttle.effective_rate(10.0) == 50
+        assert throttle.held_for_s(10.0) == 0.0
+        assert throttle.allowance(10.0, lane0=True) > 0
+
+    def test_it_never_ends_a_hold(self):
+        """ESME_RTHROTTLED says more."""
+        throttle = Throttle(100)
+        throttle.throttled(10.0, 9.9)
+        throttle.congested(10.5, 100)
+
+        assert throttle.held_for_s(10.5) == 0.5
+        assert throttle.effective_rate(10.5) == 25
+
+
 def most_in_a_second(instants: list[float]) -> int:
     """Most of the instants that any window [t, t + 1) holds."""
     most = first = 0

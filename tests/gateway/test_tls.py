@@ -122,6 +122,12 @@ def test_a_missing_file_is_an_os_error(tmp_path):
         tls_context(TlsSettings(ca_file=tmp_path / "none.pem"))
 
 
+def test_the_oldest_version_is_the_file_s():
+    """1.2 unless it says 1.3."""
+    assert tls_context(TlsSettings()).minimum_version is ssl.TLSVersion.TLSv1_2
+    assert tls_context(TlsSettings(min_version="1.3")).minimum_version is ssl.TLSVersion.TLSv1_3
+
+
 def test_the_peer_may_close_in_order(certificate):
     """close_notify is the end of the octets, and no failure."""
     client = Tls(tls_context(TlsSettings(ca_file=certificate[0])), "smsc.example")

@@ -117,3 +117,15 @@ async def test_the_parts_of_a_long_text_share_the_job_s_reference_and_come_in_or
         ]
         assert b"".join(s.fields["short_message"][6:] for s in submits) == b"x" * 400
         assert {s.fields["esm_class"] for s in submits} == {0x40}
+
+
+async def test_a_category_s_optional_parameters_go_along_with_its_messages_alone(tmp_path, queue_url):
+    """Some countries want the id of a registered template for each kind of text."""
+    templates = [{"name": "transactional", "tlv": {"0x1401": "31303037"}}]
+    async with journey(tmp_path, queue_url, categories=templates, tlv={"0x1400": "31"}) as world:
+        for category in ("transactional", "informational"):
+            await world.app.until_state(await world.app.enqueue(category=category), "submitted")
+
+        first, second = world.smsc.received("submit_sm")
+        assert first.octets.endswith(b"\x14\x00\x00\x011" + b"\x14\x01\x00\x041007")
+        assert second.octets.endswith(b"\x14\x00\x00\x011")
