@@ -44,6 +44,7 @@ class DaemonSettings:
     state_dir: Path = Path("/var/lib/tocsin/1")  # the last part follows `instance`
     drain_timeout_s: Annotated[float, Between(0, 3600)] = 30.0
     receipt_wait_s: Seconds = 3600.0  # an unmatched receipt is kept open this long
+    reassembly_wait_s: Annotated[float, Between(1, 86_400)] = 600.0
     unknown_after_s: Seconds = 2 * DAY_S  # beyond the validity period
     doubt_resend_s: Seconds = 60.0
     takeover_s: Annotated[float, Between(1, 3600)] = 10.0

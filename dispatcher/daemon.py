@@ -146,7 +146,13 @@ class Daemon:
         )
         self._intake = Intake(links=self._links, desk=self._receipts, metrics=self._metrics, wake=signals.arrival.set)
         self._inbound = InboundDesk(
-            epochs=epochs, record=record, metrics=self._metrics, clock=clock, wake=signals.arrival.set
+            epochs=epochs,
+            record=record,
+            metrics=self._metrics,
+            clock=clock,
+            wake=signals.arrival.set,
+            links=self._links,
+            reassembly_wait_s=settings.daemon.reassembly_wait_s,
         )
         self._settler = Settler(
             epochs=epochs,
@@ -190,6 +196,7 @@ class Daemon:
             categories=self._dispatcher.categories,
             longest_s=longest_s,
             pauses=self._pauses,
+            look_for_stale=self._inbound.look_for_stale,
             next_link=NextLink(
                 epochs=epochs,
                 gateway=lambda: self._gateway,

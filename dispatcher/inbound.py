@@ -4,7 +4,8 @@ The deliver_sm_resp goes out after the commit; when the database is away, or ano
 says 0x64, and the SMSC keeps the message.
 SMPP gives an MO message no id, so a repetition is told by its octets, and only when we know that it must be one: the
 same link, addresses, coding and octets within 120 s, *and* the earlier deliver_sm_resp was never written. Two honest
-"YES" survive. Whether a response was written survives the process in the local record.
+"YES" survive. Whether a response was written survives the process in the local record. Parts of a long message are
+``parts.py``'s.
 
 When the connection breaks under a statement nobody knows whether it was committed. The messages are answered 0x64, so
 they come again; what then stands in the table unacknowledged is theirs, and is not stored twice.
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.parts import PartsDesk
 from dispatcher.store import array, texts
 from gateway import Inbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.record import Record
     from dispatcher.store import Connection
@@ -67,8 +70,11 @@ class InboundDesk:
         metrics: DispatcherMetrics,
         clock: Callable[[], float],
         wake: Callable[[], None],
+        links: Mapping[str, LinkSettings],
+        reassembly_wait_s: float,
     ) -> None:
         self._epochs = epochs
+        self._parts = PartsDesk(links=links, record=record, metrics=metrics, clock=clock, wait_s=reassembly_wait_s)
         self._record = record
         self._metrics = metrics
         self._clock = clock
@@ -157,6 +163,11 @@ class InboundDesk:
             _, _, delivery = self._waiting.popleft()
             delivery.answer(TEMPORARY)
 
+    def look_for_stale(self) -> None:
+        """Hand over, with the next flush, messages that wait too long for one of their parts."""
+        self._parts.look_for_stale = True
+        self._wake()
+
     async def flush(self, connection: Connection) -> int:
         """Store what waits, then answer it; returns how many.
 
@@ -165,18 +176,33 @@ class InboundDesk:
 
         """
         await self._flush_undecodable(connection)
+        stale = await self._parts.hand_over_stale(connection, self._fence()) if self._parts.look_for_stale else 0
         items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-        if not items:
-            return 0
         if 2 * len(self._waiting) < MOST_UNWRITTEN:
             self._is_full = False
+        parts = [item for item in items if item[1].parts > 1]
+        whole = [item for item in items if item[1].parts == 1]
+        self._flushing = len(items)
+        try:
+            if parts:
+                try:
+                    await self._parts.store(connection, parts, self._fence())
+                except StoreUnavailable:
+                    _refuse(whole)
+                    raise
+            if whole:
+                await self._store(connection, whole)
+        finally:
+            self._flushing = 0
+        return len(items) + stale
+
+    async def _store(self, connection: Connection, items: list[tuple[str, Inbound, Delivery]]) -> None:
         now = self._clock()
         if self._unsure:
             try:
                 await self._look_for_unsure(connection)
             except StoreUnavailable:
-                for _, _, delivery in items:
-                    delivery.answer(TEMPORARY)
+                _refuse(items)
                 raise
         self._forget(now)
         fresh = []
@@ -188,8 +214,7 @@ class InboundDesk:
             else:
                 fresh.append((link, message, delivery, key))
         if not fresh:
-            return len(items)
-        self._flushing = len(fresh)
+            return
         try:
             rows = await connection.fetch(
                 "store_inbound",
@@ -203,14 +228,14 @@ class InboundDesk:
                 array([message.esm_class for _, message, _, _ in fresh]),
                 texts([key for _, _, _, key in fresh]),
                 *self._fence(),
+                array([1] * len(fresh)),
+                texts([None] * len(fresh)),
             )
         except StoreUnavailable:
             for link, _, delivery, key in fresh:
                 self._unsure[key] = link, self._clock()
                 delivery.answer(TEMPORARY)
             raise
-        finally:
-            self._flushing = 0
         answer = OK
         try:
             self._record.acknowledged([row["inbound_id"] for row in rows], now)
@@ -228,7 +253,6 @@ class InboundDesk:
             self._metrics.count_inbound(link, _kind(message))
             if not delivery.answer(answer) or answer != OK:
                 self._unanswered.setdefault(key, []).append(now + REPEATED_WITHIN_S)
-        return len(items)
 
     def _fence(self) -> tuple[str, str]:
         """The owned links and their epochs."""
@@ -247,10 +271,18 @@ class InboundDesk:
                 *(array([0]),) * 2,  # no data_coding, esm_class
                 texts([key]),
                 *self._fence(),
+                array([1]),
+                texts([None]),
             )
             self._undecodable.popleft()
             self._metrics.count_inbound(link, "undecodable")
             log.warning("deliver_sm_undecodable", link=link, octets=len(octets))
+
+
+def _refuse(items: Iterable[tuple[str, Inbound, Delivery]]) -> None:
+    """Let the SMSC keep them."""
+    for _, _, delivery in items:
+        delivery.answer(TEMPORARY)
 
 
 def _kind(message: Inbound) -> str:

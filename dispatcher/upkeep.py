@@ -52,6 +52,7 @@ class Upkeep:
         longest_s: float,
         pauses: Pauses,
         next_link: NextLink,
+        look_for_stale: Callable[[], None],
         wake_claimer: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -66,6 +67,7 @@ class Upkeep:
         self._longest_s = longest_s  # the longest time to live of a category
         self._pauses = pauses
         self._next_link = next_link
+        self._look_for_stale = look_for_stale
         self._wake_claimer = wake_claimer
         self._clock = clock
         self.retention = Retention(settings.retention_days, metrics)
@@ -108,6 +110,7 @@ class Upkeep:
             ("tell_unmatched", 5.0, self._receipts.tell_unmatched),
             ("find_receipts_left", LEFT_AFTER_S, self._find_receipts_left),
             ("give_up_receipts", give_up_s, self._give_up_receipts),
+            ("incomplete", 5.0, self._incomplete),
             ("measure", 15.0, self._measure),
             ("measure_doubt", 15.0, self._doubt.measure),
             ("forget_resent", 3600.0, self._forget_resent),
@@ -129,6 +132,10 @@ class Upkeep:
             self._wake_claimer()
         if len(rows) == PROMOTE_AT_ONCE:
             self._due["promote"] = 0.0
+
+    async def _incomplete(self, _connection: Connection) -> None:
+        """Have messages handed over that wait too long for a part: by the loop that joins them."""
+        self._look_for_stale()
 
     def emergency_enqueued(self, link: str) -> None:
         """Look at the next turn whether another link has to take it."""

@@ -34,6 +34,7 @@ from gateway.metrics import Buckets, GatewayMetrics, LinkMetrics
 from gateway.observer import Delivery, LinkObserver, LinkState
 from gateway.pdu import DeliverSm
 from gateway.probe import Probed, probe
+from gateway.reassembly import Joined, Part, join
 from gateway.receipt import IdFormat, id_forms, parse
 from gateway.segment import Alphabet, Coding, Concatenation, FlashForm, count, segment
 from gateway.status import name as status_name
@@ -57,6 +58,7 @@ __all__ = [
     "GatewayMetrics",
     "IdFormat",
     "Inbound",
+    "Joined",
     "Link",
     "LinkMetrics",
     "LinkObserver",
@@ -64,6 +66,7 @@ __all__ = [
     "LocalError",
     "MalformedBody",
     "NotBound",
+    "Part",
     "PduError",
     "Probed",
     "Receipt",
@@ -78,6 +81,7 @@ __all__ = [
     "count",
     "destination_address",
     "id_forms",
+    "join",
     "parse",
     "probe",
     "segment",

@@ -224,9 +224,9 @@ def _inbound(deliver: DeliverSm, alphabet: Alphabet) -> Inbound:
     elements: dict[int, bytes] = {}
     body: bytes | None = octets
     if deliver.esm_class & UDHI:
-        elements, body = _split_header(octets)
+        elements, body = split_header(octets)
     reference, reference_bits, part, parts = _concatenation(deliver, elements)
-    text = None if body is None or not _is_text(elements, body) else _text(body, deliver.data_coding, alphabet)
+    text = None if body is None else read_text(elements, body, deliver.data_coding, alphabet)
     return Inbound(
         source=Address(deliver.source_addr, deliver.source_addr_ton, deliver.source_addr_npi),
         destination=Address(deliver.destination_addr, deliver.dest_addr_ton, deliver.dest_addr_npi),
@@ -248,11 +248,12 @@ _CONCATENATED_8: Final = 0x00
 _PORTS_8: Final = 0x04
 _PORTS_16: Final = 0x05
 _CONCATENATED_16: Final = 0x08
+CONCATENATIONS: Final = frozenset({_CONCATENATED_8, _CONCATENATED_16})
 _SINGLE_SHIFT: Final = 0x24
 _LOCKING_SHIFT: Final = 0x25
 
 
-def _split_header(octets: bytes) -> tuple[dict[int, bytes], bytes | None]:
+def split_header(octets: bytes) -> tuple[dict[int, bytes], bytes | None]:
     """Header elements by identifier, and the octets after the header; None where the header is not whole."""
     if not octets or octets[0] >= len(octets):
         return {}, None
@@ -293,6 +294,11 @@ def _is_text(elements: dict[int, bytes], body: bytes) -> bool:
     if _PORTS_8 in elements or _PORTS_16 in elements or _LOCKING_SHIFT in elements:
         return False
     return _SINGLE_SHIFT not in elements or gsm7.ESCAPE not in body
+
+
+def read_text(elements: dict[int, bytes], body: bytes, data_coding: int, alphabet: Alphabet) -> str | None:
+    """Text of user data behind a header with these elements; None where it is none, or none that we know."""
+    return _text(body, data_coding, alphabet) if _is_text(elements, body) else None
 
 
 def _text(octets: bytes, data_coding: int, alphabet: Alphabet) -> str | None:

@@ -56,11 +56,11 @@ begin
                     tocsin.link, tocsin.instance, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, 
                     tocsin.operator_log, tocsin.resent to tocsin_auditor;
     grant select (recipient, sender, reason, at) on tocsin.suppression to tocsin_auditor;
-    grant select (inbound_id, link, source, destination, class, received_at) on tocsin.inbox to tocsin_auditor;
-    grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest)
+    grant select (inbound_id, link, source, destination, class, received_at, parts, missing) on tocsin.inbox to tocsin_auditor;
+    grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest, parts, missing)
         on tocsin.inbound to tocsin_auditor;
     grant select (received_at, link, source, destination, reference, reference_bits, parts, part, data_coding, esm_class, digest,
-                  inbound_id) on tocsin.inbound_part to tocsin_auditor;
+                  inbound_id, part_id) on tocsin.inbound_part to tocsin_auditor;
     grant select (id, link, lane, app, client_ref, recipient, sender, category, flash, enqueued_at, due_at, expires_at,
                   cancel_group, attempt, resends, parts, done, first_wire_at, doubt, since, session_over, written_at) on tocsin.uncertain to tocsin_auditor;
 

@@ -59,6 +59,7 @@ class Chores:
             categories=self.categories,
             longest_s=3 * DAY_S,
             pauses=self.pauses,
+            look_for_stale=one.inbound.look_for_stale,
             next_link=NextLink(
                 epochs=one.epochs,
                 gateway=lambda: gateway,

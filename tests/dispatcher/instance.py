@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gateway import Inbound, Receipt
 
 HORIZON_S = 3 * 86_400.0
+REASSEMBLY_WAIT_S = 600.0
 WAIT_S = 3600.0
 
 
@@ -104,7 +105,13 @@ class Instance:
         )
         self.intake = Intake(links=links, desk=self.receipts, metrics=self.metrics, wake=lambda: None)
         self.inbound = InboundDesk(
-            epochs=self.epochs, record=record, metrics=self.metrics, clock=self.clock, wake=lambda: None
+            epochs=self.epochs,
+            record=record,
+            metrics=self.metrics,
+            clock=self.clock,
+            wake=lambda: None,
+            links=links,
+            reassembly_wait_s=REASSEMBLY_WAIT_S,
         )
         self.settler = Settler(
             epochs=self.epochs,

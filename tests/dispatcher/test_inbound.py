@@ -155,7 +155,15 @@ async def test_whether_a_response_was_written_outlives_the_process(tmp_path, que
             for file in (tmp_path / "1_a" / "record").iterdir():
                 file.unlink()
         record = Record.open(tmp_path / "1_a" / "record")
-        desk = InboundDesk(epochs=one.epochs, record=record, metrics=one.metrics, clock=one.clock, wake=lambda: None)
+        desk = InboundDesk(
+            epochs=one.epochs,
+            record=record,
+            metrics=one.metrics,
+            clock=one.clock,
+            wake=lambda: None,
+            links=one.links,
+            reassembly_wait_s=600.0,
+        )
         await desk.restore(one.flushing, [LINK])
         given = Given(YES)
         desk.take(LINK, [given])  # type: ignore[list-item]

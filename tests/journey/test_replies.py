@@ -132,3 +132,39 @@ async def test_an_equal_reply_after_an_orderly_change_of_owner_is_a_new_one(tmp_
                 assert answers[-1].status == 0
                 await daemon.stop()
         assert await app.value("select count(*)::int from tocsin.inbox") == 2
+
+
+async def test_a_long_reply_comes_whole_over_the_wire_whatever_the_order_of_its_parts(tmp_path, queue_url):
+    """Two people use one reference at the same time; one counts in a header of 16 bits, one by TLVs, one in UCS-2."""
+    dose = "Take two tablets, not three."
+    async with journey(tmp_path, queue_url) as world:
+
+        def send(source: str, number: int, of: int, body: bytes, **more: object) -> None:
+            header = bytes((5, 0, 3, 7, of, number))
+            fields = {"esm_class": 0x40, "short_message": header + body} | more
+            world.smsc.deliver(source_addr=source, **fields)
+
+        send("447700900001", 2, 2, dose[17:].encode())
+        send("447700900002", 1, 2, b"I have ")
+        send("447700900001", 1, 2, dose[:17].encode())
+        send("447700900003", 2, 2, b"", short_message=bytes((6, 8, 4, 1, 7, 2, 2)) + b"lies")
+        send("447700900002", 2, 2, b"a question")
+        send("447700900003", 1, 2, b"", short_message=bytes((6, 8, 4, 1, 7, 2, 1)) + b"Al")
+        smile = "Thanks 😀".encode("utf-16-be")
+        for number, body in ((2, smile[16:]), (1, smile[:16])):
+            send("447700900004", number, 2, body, data_coding=8)
+        for number, body in ((2, b" tlv"), (1, b"By")):
+            sar = {"sar_msg_ref_num": 7, "sar_total_segments": 2, "sar_segment_seqnum": number}
+            send("447700900005", number, 2, b"", esm_class=0, short_message=body, **sar)
+        answers = await world.smsc.seen("deliver_sm_resp", 10)
+
+        assert {answer.status for answer in answers} == {0}
+        rows = await world.app.fetch("select source, text, parts, missing from tocsin.inbox order by source")
+        assert [(row["source"][-1], row["text"]) for row in rows] == [
+            ("1", dose),
+            ("2", "I have a question"),
+            ("3", "Allies"),
+            ("4", "Thanks 😀"),
+            ("5", "By tlv"),
+        ]
+        assert {(row["parts"], row["missing"]) for row in rows} == {(2, 0)}
