@@ -239,10 +239,12 @@ class ReceiptDesk:
                 self._over.append(taken.id)
 
     async def _apply(self, connection: Connection, items: list[Item]) -> None:
-        best: dict[tuple[str, str], int] = {}
+        best: dict[tuple[str, ...], int] = {}
         repeated = []
         for n, item in enumerate(items):
-            key = (item.link, item.message_id)
+            key: tuple[str, ...] = (item.link, item.message_id)
+            if key in best and items[best[key]].addresses != item.addresses:
+                key += item.addresses  # an SMSC that gives several messages one id: their numbers tell them apart
             if key in best and items[best[key]].rank >= item.rank:
                 repeated.append(item)
                 continue

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gateway.smsc.smsc import Smsc, Submitted
 
 UNBIND_WAIT_S: Final = 5.0  # for the answer to our unbind
+HTTP: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+NACK_NOBODY: Final = struct.pack(">LLLL", 16, 0x8000_0000, 0x03, 0)  # generic_nack, ESME_RINVCMDID
+UNKNOWN_COMMAND: Final = struct.pack(">LLLL", 24, 0x0001_0200, 0, 7) + bytes(range(8))  # of the vendors' range
 NOBODYS: Final = 0x4000_0000  # away from every sequence_number in use: a number that the ESME never gave
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._is_blocked = False  # the peer does not read
         self._flush_is_due = False
         self._quiet_until = 0.0  # monotonic: nothing is written before
+        self._is_gathering = False  # a coalesce holds what is outgoing
         self._held: list[Submitted] = []  # answers that go out last first
         self._drops: deque[tuple[bytes, float]] = deque()  # octets to write, and the seconds until the next ones
 
@@ -111,6 +115,15 @@ class Connection(asyncio.Protocol):
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._transport.abort()
 
+    def _end_with(self, octets: bytes) -> None:
+        """End the connection with these octets as the last ones; without any, by RST."""
+        if octets:
+            self._transport.write(octets)
+            self._transport.close()
+            self.session.is_over = True
+        else:
+            self.reset()
+
     def note(self, sequence_number: int, *, behaviour: str | None = None, faults: Sequence[str] = ()) -> None:
         """Log that what happens to a PDU is on purpose."""
         if self._smsc.pdu_log is not None:
@@ -160,6 +173,11 @@ class Connection(asyncio.Protocol):
         plan = self._smsc.plan
         if command_status or plan is None:
             return command_status
+        for kind, octets in (("drop_bind", b""), ("http", HTTP)):
+            if plan.strike(kind, self._smsc.elapsed_s):  # type: ignore[arg-type]  # a kind each
+                self._log_event("on_purpose", faults=[kind])
+                self._end_with(octets)
+                return 0
         if slow := plan.strike("slow_bind", self._smsc.elapsed_s):
             self._quiet_until = time.monotonic() + plan.drawn(slow.seconds)
             self._log_event("on_purpose", faults=["slow_bind"])
@@ -201,6 +219,14 @@ class Connection(asyncio.Protocol):
         if quiet_s > 0:
             asyncio.get_running_loop().call_later(quiet_s, self._flush)  # it stays due
             return
+        plan = self._smsc.plan
+        if self._is_gathering or self.session.kind is None:
+            plan = None
+        if plan is not None and (hold := plan.strike("coalesce", self._smsc.elapsed_s)):
+            self._is_gathering = True
+            asyncio.get_running_loop().call_later(plan.drawn(hold.seconds), self._flush)
+            return
+        self._is_gathering = False
         self._flush_is_due = False
         if self._transport.is_closing():
             return
@@ -224,6 +250,10 @@ class Connection(asyncio.Protocol):
                 if is_answer and (garbage := plan.strike("garbage", now_s)):
                     whole.append(plan.chance.randbytes(garbage.octets))
                     self.note(number, faults=("garbage",))
+                for kind, octets in (("nack_nobody", NACK_NOBODY), ("unknown_command", UNKNOWN_COMMAND)):
+                    if is_answer and plan.strike(kind, now_s):  # type: ignore[arg-type]  # a kind each
+                        whole.append(octets)
+                        self.note(number, faults=(kind,))
                 if is_answer and plan.strike("reset_in_pdu", now_s):
                     self.note(number, faults=("reset_in_pdu",))
                     half = frame[: len(frame) // 2]

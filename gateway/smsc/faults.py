@@ -32,9 +32,14 @@ Kind = Literal[
     "mute_enquire_link",
     "refuse_bind",
     "slow_bind",
+    "drop_bind",
+    "http",
     "reset_in_pdu",
     "garbage",
+    "nack_nobody",
+    "unknown_command",
     "dribble",
+    "coalesce",
     "enquire_link_flood",
     "mo_flood",
     "receipt_flood",
@@ -82,8 +87,17 @@ KINDS: Final[dict[Kind, KindForm]] = {
     "slow_bind": KindForm(
         "bind with good credentials", "Nothing is written for `seconds`, the answer included.", frozenset({"seconds"})
     ),
+    "drop_bind": KindForm("bind with good credentials", "The connection is reset (TCP RST) in place of an answer."),
+    "http": KindForm(
+        "bind with good credentials", "A web server's refusal in place of an answer; then the connection ends."
+    ),
     "reset_in_pdu": KindForm(ANSWER, "Half of the answer is written, then the connection is reset (TCP RST)."),
     "garbage": KindForm(ANSWER, "`octets` random octets are written before the answer.", frozenset({"octets"})),
+    "nack_nobody": KindForm(ANSWER, "Before the answer comes a generic_nack with sequence number 0."),
+    "unknown_command": KindForm(ANSWER, "Before the answer comes a PDU of an operation that no specification has."),
+    "coalesce": KindForm(
+        "write", "What is to be written waits `seconds`, and goes out in one piece.", frozenset({"seconds"})
+    ),
     "dribble": KindForm("PDU written", "It is written one octet at a time, `seconds` apart.", frozenset({"seconds"})),
     "enquire_link_flood": KindForm(SECOND, "An enquire_link to each bound session.", frozenset({"per_s"})),
     "mo_flood": KindForm(

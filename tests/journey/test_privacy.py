@@ -18,7 +18,7 @@ async def test_nothing_that_a_patient_wrote_or_was_written_leaves_the_queue(tmp_
     async with Smsc() as smsc, Relay(queue_url) as relay, app_of(queue_url) as app:
         await relay.open()
         smsc.receipt_delay_s = 0.0
-        statuses = {"failed": 0x0B, "deferred": 0x14, "misconfigured": 0x0A}
+        statuses = {"failed": 0x0B, "deferred": 0x64, "misconfigured": 0x0A}
         smsc.on_submit = lambda submit: Answer(
             status=next((code for word, code in statuses.items() if word in str(submit.fields["short_message"])), 0),
             withhold=b"doubt" in submit.fields["short_message"],
