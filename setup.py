@@ -8,7 +8,20 @@ import os
 from setuptools import setup
 
 GATEWAY = (
-    *("address", "answers", "binds", "breaker", "codec", "forms", "gsm7", "link", "observer", "pdu", "receipt"),
+    *(
+        "address",
+        "answers",
+        "binds",
+        "breaker",
+        "codec",
+        "forms",
+        "gsm7",
+        "handset",
+        "link",
+        "observer",
+        "pdu",
+        "receipt",
+    ),
     *("rooms", "segment", "session", "status", "throttle", "transport", "window"),
 )
 DISPATCHER = ("claim", "dispatch", "intake", "job", "loops", "policy", "receipts", "record", "settle")

@@ -29,6 +29,9 @@ Name = Annotated[
 CategoryName = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}", "1 to 31 lower-case letters, digits, underscores")]
 Seconds = Annotated[float, Between(0.001, 3650 * DAY_S)]
 Octet = Annotated[int, Between(0, 255)]
+NationalTable = Literal[
+    "turkish-single", "turkish-locking", "spanish-single", "portuguese-single", "portuguese-locking"
+]
 Verdict = Literal["accepted", "throttled", "retry", "ambiguous", "rejected", "misconfigured", "link_fault"]
 
 # Tags that the gateway writes itself: dest_addr_subunit, sar_*, message_payload (SMPP v3.4 section 5.3.2)
@@ -104,6 +107,8 @@ class LinkSettings:
     rebind_delay_s: Annotated[float, Between(0.05, 3600)] = 1.0  # the first wait; it doubles with each failure
     interface_version: Literal["3.3", "3.4", "5.0"] = "3.4"
     default_alphabet: Literal["gsm7", "latin1", "ascii"] = "gsm7"
+    national_tables: tuple[NationalTable, ...] = ()
+    substitute: bool = False  # typographic characters by plain ones, where the category allows it, too
     concatenation: Literal["udh8", "udh16", "sar", "payload"] = "udh8"
     flash: Literal["class0", "group_f", "dest_addr_subunit"] = "class0"
     flash_fallback: tuple[Literal["class0", "group_f", "dest_addr_subunit"], ...] = (
@@ -169,6 +174,7 @@ class CategorySettings:
     flash: Literal["yes", "no", "never"] = "no"
     max_parts: Annotated[int, Between(1, 255)] = 10
     keep_text_days: Annotated[int, Between(0, 3650)] = 0
+    substitute: bool = True  # where a link does it
     tlv: tuple[tuple[int, bytes], ...] = ()  # tag, value: added to its submit_sm, before the link's of the same tag
 
 
@@ -359,6 +365,11 @@ class _Reading:
             raise table.error("local_address", "must be an IP address of this host")
         if "account" in values and not _is_word(values["account"]):
             raise table.error("account", "must be 1 to 63 characters, none of them a control character")
+        if "national_tables" in values:
+            if values.get("default_alphabet", "gsm7") != "gsm7":
+                raise table.error("national_tables", "needs default_alphabet gsm7")
+            if values.get("concatenation", "udh8") not in ("udh8", "udh16"):
+                raise table.error("national_tables", "needs a header in each segment: concatenation udh8 or udh16")
         if values.get("interface_version") == "3.3":
             self._check_3_3(table, values)
         values["password"] = self._password(table)

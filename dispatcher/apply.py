@@ -34,6 +34,8 @@ async def apply(connection: Connection, settings: Settings) -> bool:
                 "alphabet": link.default_alphabet,
                 "concatenation": link.concatenation,
                 "receipts": link.receipts,
+                "national_tables": link.national_tables,
+                "substitute": link.substitute,
             }
             for position, link in enumerate(settings.links)
         ],
@@ -70,4 +72,5 @@ def _category(category: CategorySettings) -> dict[str, object]:
         "flash": category.flash,
         "max_parts": category.max_parts,
         "keep_text_days": category.keep_text_days,
+        "substitute": category.substitute,
     }

@@ -88,6 +88,7 @@ class Dispatcher:
     def configure(self, settings: Settings) -> None:
         """Take routes and categories of the file."""
         self._settings = settings
+        self._kept_as_they_are = {category.name for category in settings.categories if not category.substitute}
         self._tlvs = {category.name: category.tlv for category in settings.categories if category.tlv}
 
     # ------------------------------------------------------------------ the way out
@@ -122,6 +123,8 @@ class Dispatcher:
                 concatenation=settings.concatenation,
                 flash=job.flash,
                 flash_form=settings.flash,
+                national=settings.national_tables,
+                substitute=settings.substitute and job.category not in self._kept_as_they_are,
             )
         except TooManySegments:
             self._settler.put(job, closed(job, "failed", "TOO_MANY_PARTS"))

@@ -36,11 +36,12 @@ from gateway.pdu import DeliverSm
 from gateway.probe import Probed, probe
 from gateway.reassembly import Joined, Part, join
 from gateway.receipt import IdFormat, id_forms, parse
-from gateway.segment import Alphabet, Coding, Concatenation, FlashForm, count, segment
+from gateway.segment import LANGUAGES, Alphabet, Coding, Concatenation, Counted, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
 
 __all__ = [
+    "LANGUAGES",
     "REFUSES_A_FORM",
     "Address",
     "Alphabet",
@@ -48,6 +49,7 @@ __all__ = [
     "Buckets",
     "Coding",
     "Concatenation",
+    "Counted",
     "DeliverSm",
     "Delivery",
     "DeliveryState",

@@ -87,6 +87,14 @@ class UnencodableText(LocalError):
         super().__init__(f"character {position} is not in {alphabet}")
 
 
+class TextDamaged(UnencodableText):
+    """The segments, read as a handset reads them, are not the text: a fault of ours, found before an octet left."""
+
+    def __init__(self) -> None:
+        super().__init__("what was made of it", -1)
+        self.args = ("what would be sent is not the text",)
+
+
 class TooManySegments(LocalError):
     """The text needs more segments than a concatenation header can count; nothing is ever cut."""
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway import gsm7
+from gateway.handset import LOCKING_SHIFT, SINGLE_SHIFT
 from gateway.messages import Address, DeliveryState, Inbound, Receipt
 from gateway.pdu import Tag
 
@@ -249,8 +250,6 @@ _PORTS_8: Final = 0x04
 _PORTS_16: Final = 0x05
 _CONCATENATED_16: Final = 0x08
 CONCATENATIONS: Final = frozenset({_CONCATENATED_8, _CONCATENATED_16})
-_SINGLE_SHIFT: Final = 0x24
-_LOCKING_SHIFT: Final = 0x25
 
 
 def split_header(octets: bytes) -> tuple[dict[int, bytes], bytes | None]:
@@ -289,16 +288,18 @@ def _concatenation(deliver: DeliverSm, elements: dict[int, bytes]) -> tuple[int,
     return 0, 0, 1, 1
 
 
-def _is_text(elements: dict[int, bytes], body: bytes) -> bool:
-    """Whether the user data is text that our tables can show; a wrong letter is worse than none."""
-    if _PORTS_8 in elements or _PORTS_16 in elements or _LOCKING_SHIFT in elements:
-        return False
-    return _SINGLE_SHIFT not in elements or gsm7.ESCAPE not in body
-
-
 def read_text(elements: dict[int, bytes], body: bytes, data_coding: int, alphabet: Alphabet) -> str | None:
     """Text of user data behind a header with these elements; None where it is none, or none that we know."""
-    return _text(body, data_coding, alphabet) if _is_text(elements, body) else None
+    if _PORTS_8 in elements or _PORTS_16 in elements:
+        return None
+    single, locking = elements.get(SINGLE_SHIFT, b"\0"), elements.get(LOCKING_SHIFT, b"\0")
+    if single != b"\0" or locking != b"\0":  # of a table that we lack a wrong letter would be worse than none
+        if len(single) != 1 or len(locking) != 1 or _codec(data_coding, alphabet) != "gsm7":
+            return None
+        if single[0] not in {0, *gsm7.SINGLE_SHIFTS} or locking[0] not in {0, *gsm7.LOCKING_SHIFTS}:
+            return None
+        return gsm7.decode(body, single[0], locking[0])
+    return _text(body, data_coding, alphabet)
 
 
 def _text(octets: bytes, data_coding: int, alphabet: Alphabet) -> str | None:

@@ -21,6 +21,9 @@ PURE = {
         f"gateway/{name}.py"
         for name in (
             "gsm7",
+            "handset",
+            "lookalike",
+            "reassembly",
             "segment",
             "pdu",
             "breaker",

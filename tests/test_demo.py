@@ -70,7 +70,7 @@ class TestLoad:
         """GSM-7 with its extension, UCS-2 with pairs; one part and several."""
         requests = [*load_of_the_day().requests, *EMERGENCIES]
 
-        assert {count(request.body) for request in requests} == {
+        assert {count(request.body)[:2] for request in requests} == {
             ("gsm7", 1), ("gsm7", 2), ("gsm7", 3), ("ucs2", 1), ("ucs2", 2), ("ucs2", 3),
         }  # fmt: skip
         assert {request.category for request in requests if request.flash} == {"staff", "emergency"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from config.settings import LinkSettings, load
+from config.settings import SHIPPED_CATEGORIES, LinkSettings, load
 from dispatcher.commands.terminal import (
     DONE,
     REFUSED,
@@ -21,11 +21,12 @@ from dispatcher.commands.terminal import (
     from_stdin,
     json_option,
     print_json,
+    shown,
 )
-from gateway import TooManySegments, count, segment
+from gateway import LANGUAGES, TooManySegments, count, segment
 
 if TYPE_CHECKING:
-    from gateway import Coding, Segment
+    from gateway import Counted, Segment
 
 SHOWN_BEYOND = 8
 ANY_LINK = LinkSettings(name="any link", hosts=("127.0.0.1",), system_id="any", password="")  # the defaults
@@ -43,6 +44,8 @@ class Estimate:
     data_coding: int
     octets: list[int]  # of short_message or message_payload, user data header included; GSM-7 is sent unpacked
     beyond: str  # characters that the link's default alphabet lacks, at most eight
+    national_tables: list[str]  # those that are used
+    replaced: bool  # typographic characters by plain ones
     problem: str | None
 
 
@@ -51,7 +54,8 @@ class Estimate:
 @json_option
 @click.argument("text")
 @click.option("--flash", is_flag=True, help="As Flash SMS.")
-def estimate(path: str, text: str, *, flash: bool, as_json: bool) -> int:
+@click.option("--category", metavar="C", help="One that may forbid to replace typographic characters.")
+def estimate(path: str, text: str, category: str | None, *, flash: bool, as_json: bool) -> int:
     """Say how many segments a text takes on each link, and in which alphabet. Needs no database.
 
     TEXT "-" reads it from standard input. Without a configuration file it says it for a link with default settings.
@@ -61,8 +65,15 @@ def estimate(path: str, text: str, *, flash: bool, as_json: bool) -> int:
     if not body:
         raise Stopped(USAGE, "TEXT: empty")
     is_named = click.get_current_context().get_parameter_source("path") is not ParameterSource.DEFAULT
-    links = load(path).links if is_named or Path(path).exists() else (ANY_LINK,)
-    found = [_estimate(body, link, flash=flash) for link in links]
+    settings = load(path) if is_named or Path(path).exists() else None
+    substitute = True
+    if category is not None:
+        known = {one.name: one.substitute for one in (SHIPPED_CATEGORIES if settings is None else settings.categories)}
+        if category not in known:
+            raise Stopped(USAGE, f"--category: there is no {shown(category)}; known are {', '.join(sorted(known))}")
+        substitute = known[category]
+    links = (ANY_LINK,) if settings is None else settings.links
+    found = [_estimate(body, link, flash=flash, substitute=substitute) for link in links]
     if as_json:
         print_json([asdict(one) for one in found])
         return DONE if all(one.segments for one in found) else REFUSED
@@ -72,7 +83,10 @@ def estimate(path: str, text: str, *, flash: bool, as_json: bool) -> int:
             continue
         octets = "+".join(map(str, one.octets))
         shape = f"{one.segments} segments by {one.concatenation}" if one.segments > 1 else "1 segment"
-        click.echo(f"{one.link}: {one.alphabet}, {shape}, data_coding 0x{one.data_coding:02X}, {octets} octets")
+        alphabet = " with ".join(filter(None, (one.alphabet, ", ".join(one.national_tables))))
+        click.echo(f"{one.link}: {alphabet}, {shape}, data_coding 0x{one.data_coding:02X}, {octets} octets")
+        if one.replaced:
+            click.echo("  typographic characters are replaced by plain ones")
         if one.beyond:
             names = ", ".join(
                 f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip() for character in one.beyond
@@ -81,13 +95,14 @@ def estimate(path: str, text: str, *, flash: bool, as_json: bool) -> int:
     return DONE if all(one.segments for one in found) else REFUSED
 
 
-def _estimate(body: str, link: LinkSettings, *, flash: bool) -> Estimate:
+def _estimate(body: str, link: LinkSettings, *, flash: bool, substitute: bool) -> Estimate:
     """Cut the text as the link's settings say."""
-    alphabet: Coding | None = None
+    found: Counted | None = None
     segments: tuple[Segment, ...] = ()
     problem = None
+    substitute = substitute and link.substitute
     try:
-        alphabet, _ = count(body, link.default_alphabet, link.concatenation)
+        found = count(body, link.default_alphabet, link.concatenation, link.national_tables, substitute=substitute)
         segments = segment(
             body,
             reference=0,
@@ -95,20 +110,32 @@ def _estimate(body: str, link: LinkSettings, *, flash: bool) -> Estimate:
             concatenation=link.concatenation,
             flash=flash,
             flash_form=link.flash,
+            national=link.national_tables,
+            substitute=substitute,
         )
     except TooManySegments as error:
         problem = str(error)
     beyond = ""
-    if alphabet == "ucs2":
-        beyond = "".join(c for c in dict.fromkeys(body) if count(c, link.default_alphabet)[0] == "ucs2")[:SHOWN_BEYOND]
+    if found is not None and (found.coding == "ucs2" or found.single or found.locking):
+        lacking = [c for c in dict.fromkeys(body) if count(c, link.default_alphabet).coding == "ucs2"]
+        beyond = "".join(lacking)[:SHOWN_BEYOND]
     return Estimate(
         link.name,
-        alphabet,
+        found.coding if found is not None else None,
         len(segments),
         link.concatenation,
         link.default_alphabet,
         segments[0].data_coding if segments else 0,
         [len(part.octets) for part in segments],
         beyond,
+        [] if found is None else _tables(found),
+        found is not None and found.replaced,
         problem,
     )
+
+
+def _tables(found: Counted) -> list[str]:
+    """Name the national tables as the configuration does."""
+    names = {number: name for name, number in LANGUAGES.items()}
+    both = ((found.single, "single"), (found.locking, "locking"))
+    return [f"{names[language]}-{kind}" for language, kind in both if language]

@@ -9,17 +9,18 @@ select pg_advisory_xact_lock($1::bigint);
 -- Returns the number of rows written.
 with given as materialized (
     select * from jsonb_to_recordset($1::text::jsonb)
-        g (name text, account text, position int, alphabet text, concatenation text, receipts text)
+        g (name text, account text, position int, alphabet text, concatenation text, receipts text, national_tables text[], substitute bool)
 ), absent as (
     update tocsin.link l set enabled = false where l.enabled and l.name not in (select g.name from given g) returning l.name
 ), present as (
-    insert into tocsin.link (name, account, position, enabled, alphabet, concatenation, receipts)
-    select name, account, position, true, alphabet, concatenation, receipts from given
+    insert into tocsin.link (name, account, position, enabled, alphabet, concatenation, receipts, national_tables, substitute)
+    select name, account, position, true, alphabet, concatenation, receipts, national_tables, substitute from given
     except
-    select name, account, position, enabled, alphabet, concatenation, receipts from tocsin.link
+    select name, account, position, enabled, alphabet, concatenation, receipts, national_tables, substitute from tocsin.link
     on conflict (name) do update
     set account = excluded.account, position = excluded.position, enabled = true, alphabet = excluded.alphabet,
-        concatenation = excluded.concatenation, receipts = excluded.receipts
+        concatenation = excluded.concatenation, receipts = excluded.receipts, national_tables = excluded.national_tables,
+        substitute = excluded.substitute
     returning name
 )
 select ((select count(*) from absent) + (select count(*) from present))::int as written;
@@ -29,16 +30,17 @@ select ((select count(*) from absent) + (select count(*) from present))::int as 
 -- jobs and evidence name it, and without a sender that allows it nothing new comes in. $1 a JSON array of objects.
 -- Locks: the rows written. Returns their number.
 with present as (
-    insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days)
-    select name, lane, make_interval(secs => time_to_live_s), on_doubt, stop, flash, max_parts, keep_text_days
+    insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute)
+    select name, lane, make_interval(secs => time_to_live_s), on_doubt, stop, flash, max_parts, keep_text_days, substitute
     from jsonb_to_recordset($1::text::jsonb)
         g (name text, lane smallint, time_to_live_s float8, on_doubt text, stop text, flash text, max_parts smallint,
-           keep_text_days smallint)
+           keep_text_days smallint, substitute bool)
     except
-    select name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days from tocsin.category
+    select name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute from tocsin.category
     on conflict (name) do update
     set lane = excluded.lane, time_to_live = excluded.time_to_live, on_doubt = excluded.on_doubt, stop = excluded.stop,
-        flash = excluded.flash, max_parts = excluded.max_parts, keep_text_days = excluded.keep_text_days
+        flash = excluded.flash, max_parts = excluded.max_parts, keep_text_days = excluded.keep_text_days,
+        substitute = excluded.substitute
     returning name
 )
 select count(*)::int as written from present;

@@ -125,6 +125,7 @@ def test_every_link_key_arrives(folder):
         rebind_delay_s = 0.5
         interface_version = "5.0"
         default_alphabet = "latin1"
+        substitute = true
         concatenation = "sar"
         flash = "group_f"
         flash_fallback = ["group_f"]
@@ -154,7 +155,11 @@ def test_every_link_key_arrives(folder):
     assert (link.source_ton, link.source_npi, link.dest_ton, link.dest_npi, link.priority_flag) == (5, 0, 1, 1, 3)
     assert (link.account, link.local_address, link.bind_type) == ("shared", "::1", "transmitter+receiver")
     given = {item.name for item in dataclasses.fields(link) if getattr(link, item.name) != _default(item)}
-    assert {item.name for item in dataclasses.fields(link)} - given == {"plaintext_acknowledged", "tls"}
+    assert {item.name for item in dataclasses.fields(link)} - given == {
+        "plaintext_acknowledged",
+        "tls",
+        "national_tables",
+    }
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,19 @@ def test_smpp_3_3_goes_without_what_it_lacks(folder):
 
     assert settings.links[0].flash_fallback == ("class0", "group_f")
     assert any("transceiver" in warning for warning in settings.warnings)
+
+
+@pytest.mark.parametrize(
+    ("link", "line"),
+    [
+        ('default_alphabet = "latin1"', "national_tables: needs default_alphabet gsm7"),
+        ('concatenation = "sar"', "national_tables: needs a header in each segment: concatenation udh8 or udh16"),
+        ('concatenation = "payload"', "national_tables: needs a header in each segment: concatenation udh8 or udh16"),
+    ],
+)
+def test_national_tables_need_gsm7_and_a_header(folder, link, line):
+    """A table that no segment names would be read as another."""
+    assert line in folder.small_problem(link=f'national_tables = ["turkish-single"]\n{link}')
 
 
 def test_a_category_may_have_tlvs_of_its_own(folder):

@@ -340,17 +340,32 @@ class TestInbound:
 
         assert (found.reference, found.reference_bits, found.part, found.parts) == (0x0102, 16, 2, 3)
 
-    @pytest.mark.parametrize("header", ["0605041581158a", "040402e2e2", "03250101"])
+    @pytest.mark.parametrize(
+        ("header", "body", "text"),
+        [
+            ("03240101", b"Sa\x1bg \x1bIyi", "Sağ İyi"),
+            ("03240102", b"\x1bA \x1b\x09", "Á ç"),
+            ("03250101", b"\x0c\x07\x04", "ğı€"),
+            ("03250103", b"\x0f\x1c\x7b", "áÂã"),
+            ("06240103250103", b"\x7b\x1b\x0b", "ãÔ"),
+            ("0800030702012401" + "01", b"\x1bs", "ş"),
+        ],
+    )
+    def test_national_tables_are_read_by_their_language(self, header, body, text):
+        """3GPP TS 23.038 annex A; the elements stand in any order."""
+        assert inbound(bytes.fromhex(header) + body, esm_class=0x40).text == text
+
+    @pytest.mark.parametrize("header", ["0605041581158a", "040402e2e2", "0325010d", "0324010d"])
     def test_ports_and_locking_shifts_are_not_text(self, header):
         """A port names a program; a locking shift turns our letters into others."""
         found = inbound(bytes.fromhex(header) + b"STOP", esm_class=0x40)
 
         assert (found.text, found.is_text) == ("", False)
 
-    def test_a_single_shift_is_text_unless_it_is_used(self):
-        """Without an escape no character of its table occurs."""
+    def test_a_single_shift_changes_nothing_but_what_is_escaped(self):
+        """The default alphabet stays."""
         assert inbound(b"\x03\x24\x01\x01STOP", esm_class=0x40).text == "STOP"
-        assert not inbound(b"\x03\x24\x01\x01STOP\x1bg", esm_class=0x40).is_text
+        assert inbound(b"\x03\x24\x01\x01STOP\x1bg", esm_class=0x40).text == "STOPğ"
 
     @pytest.mark.parametrize("octets", [b"", b"\x05", b"\x09\x00\x03\x01\x02", b"\x03\x00\x03\x01\x02", b"\xff" * 20])
     def test_a_header_that_is_not_whole_leaves_octets_and_no_text(self, octets):

@@ -34,7 +34,7 @@ EMOJI = "\U0001f600"
 )
 def test_a_text_is_counted_in_the_units_of_its_coding(text, alphabet, coding, parts):
     """What an estimate says is what is sent."""
-    assert count(text, alphabet) == (coding, parts)
+    assert count(text, alphabet)[:2] == (coding, parts)
     assert len(segment(text, reference=1, alphabet=alphabet)) == parts
 
 
@@ -78,7 +78,7 @@ def test_payload_is_one_segment_of_everything():
     (only,) = segment("x" * 5000, reference=1, concatenation="payload")
 
     assert (only.part, only.parts, only.udhi, only.octets) == (1, 1, False, b"x" * 5000)
-    assert count("x" * 5000, concatenation="payload") == ("gsm7", 1)
+    assert count("x" * 5000, concatenation="payload")[:2] == ("gsm7", 1)
 
 
 @pytest.mark.parametrize(

@@ -149,3 +149,32 @@ async def test_mixed_jobs_come_out_delivered_once_with_equal_texts(tmp_path, que
     assert {one.destination for one in segments if one.data_coding & 0x10} == flash
     assert len(flash) > MIXED / 10
     assert {one.data_coding for one in segments} == {0x00, 0x08, 0x10, 0x18}
+
+
+async def test_a_link_s_alphabet_settings_reach_the_wire_and_a_category_may_forbid_them(tmp_path, queue_url):
+    """National tables and plain characters where both say so; enqueue counts the parts that leave."""
+    turkish = "Sağlık için randevunuz: 10:15. " * 10
+    typed = "“Don’t be late” – 5\u00a0p.m."
+    async with Smsc() as smsc, app_of(queue_url) as app:
+        smsc.receipt_delay_s = 0.0
+        link = {"port": smsc.port, "national_tables": ["turkish-single", "turkish-locking"], "substitute": True}
+        categories = [{"name": "informational", "substitute": False}, {"name": "transactional", "max_parts": 3}]
+        async with Running(write_file(tmp_path, queue_url, {LINK: link}, categories=categories)) as daemon:
+            await daemon.until_bound()
+            ids = [
+                await app.enqueue("447700900001", turkish),
+                await app.enqueue("447700900002", typed),
+                await app.enqueue("447700900003", typed, category="informational"),
+            ]
+            for number in ids:
+                await app.until_state(number, "delivered")
+
+    by_number: dict[str, list[bytes]] = {}
+    for submit in smsc.received("submit_sm"):
+        by_number.setdefault(submit.fields["destination_addr"], []).append(submit.fields["short_message"])
+    first = by_number["447700900001"]
+    assert [octets[:9].hex() for octets in first] == [
+        f"08000300030{part}250101".replace("0003000", "0003" + first[0][3:4].hex() + "0") for part in (1, 2, 3)
+    ]
+    assert by_number["447700900002"] == [b'"Don\'t be late" - 5 p.m.']
+    assert by_number["447700900003"] == [typed.encode("utf-16-be")]

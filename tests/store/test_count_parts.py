@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import gsm7
 from gateway.errors import TooManySegments
-from gateway.segment import Alphabet, Concatenation, segment
+from gateway.segment import Alphabet, Concatenation, NationalTable, segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +87,52 @@ def expected(text: str) -> list[int]:
 
 def limited(counts: list[int]) -> list[int]:
     return [min(parts, 256) for parts in counts]
+
+
+NATIONAL = list(get_args(NationalTable))
+LETTERS = sorted(
+    {c for single in gsm7.SINGLE_SHIFTS.values() for c in single.values()}
+    | {c for locking in gsm7.LOCKING_SHIFTS.values() for c in locking if c != "\x1b"}
+    | set("“’–…\u00a0\tк😀abc")
+)
+
+
+@pytest.fixture(scope="module")
+def count_with_tables(database_server: DatabaseServer, shared_url: str) -> Iterator[Callable[..., int]]:
+    """Count a text's parts in SQL as a link and a category with these settings have them."""
+    connection: asyncpg.Connection = database_server.run(asyncpg.connect(shared_url))
+
+    def count(text: str, concatenation: str, tables: list[str], substitute: bool) -> int:  # SQL has no names
+        query = "select tocsin.count_parts($1, 'gsm7', $2, $3, $4)"
+        return database_server.run(connection.fetchval(query, text, concatenation, tables, substitute))
+
+    yield count
+    database_server.run(connection.close())
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    text=st.text(st.sampled_from(LETTERS), min_size=1, max_size=12).flatmap(
+        lambda text: NEAR_A_LIMIT.map(lambda length: (text * (length // len(text) + 1))[:length])
+    )
+    | texts(),
+    concatenation=st.sampled_from(get_args(Concatenation)),
+    tables=st.lists(st.sampled_from(NATIONAL), unique=True),
+    substitute=st.booleans(),
+)
+def test_national_tables_and_plain_characters_count_as_the_gateway_writes_them(
+    count_with_tables, text, concatenation, tables, substitute
+):
+    """Of each way to write it the shortest one."""
+    if concatenation in ("sar", "payload"):
+        tables = []  # the configuration refuses them
+    try:
+        made = len(
+            segment(text, reference=1, concatenation=concatenation, national=tuple(tables), substitute=substitute)
+        )
+    except TooManySegments:
+        made = 256
+    assert min(count_with_tables(text, concatenation, tables, substitute), 256) == made
 
 
 @settings(max_examples=400, deadline=None)
