@@ -17,6 +17,7 @@ GATEWAY = (
         "forms",
         "gsm7",
         "handset",
+        "inquiry",
         "link",
         "observer",
         "pdu",

@@ -18,6 +18,7 @@ from gateway.errors import (
 )
 from gateway.forms import REFUSES_A_FORM
 from gateway.gateway import Gateway
+from gateway.inquiry import Inquiry, Reply
 from gateway.link import Link
 from gateway.messages import (
     Address,
@@ -60,6 +61,7 @@ __all__ = [
     "GatewayMetrics",
     "IdFormat",
     "Inbound",
+    "Inquiry",
     "Joined",
     "Link",
     "LinkMetrics",
@@ -72,6 +74,7 @@ __all__ = [
     "PduError",
     "Probed",
     "Receipt",
+    "Reply",
     "Segment",
     "ShortMessage",
     "Submission",

@@ -490,6 +490,39 @@ def _walk_tlvs(frame: bytes, at: int) -> tuple[tuple[Tlv, ...], bool]:
     return tuple(tlvs), True
 
 
+def delivery_of_data_sm(pdu: Pdu) -> DeliverSm | None:
+    """The deliver_sm that a data_sm (section 4.7.1) stands for, its user data in message_payload; None: malformed."""
+    body = pdu.raw
+    texts: list[str] = []
+    numbers: list[int] = []
+    at = 0
+    for limit, integers in ((5, 2), (64, 2), (64, 3)):  # service_type, source and destination, and what follows each
+        end = body.find(b"\0", at, at + limit + 1)
+        if end < 0 or end + 1 + integers > len(body):
+            return None
+        texts.append(body[at:end].decode("latin-1"))
+        numbers += body[end + 1 : end + 1 + integers]
+        at = end + 1 + integers
+    tlvs, complete = _walk_tlvs(body, at)
+    if not complete:
+        return None
+    return DeliverSm(
+        pdu.command_status,
+        pdu.sequence_number,
+        service_type=texts[0],
+        source_addr_ton=numbers[0],
+        source_addr_npi=numbers[1],
+        source_addr=texts[1],
+        dest_addr_ton=numbers[2],
+        dest_addr_npi=numbers[3],
+        destination_addr=texts[2],
+        esm_class=numbers[4],
+        registered_delivery=numbers[5],
+        data_coding=numbers[6],
+        tlvs=tlvs,
+    )
+
+
 def validity_relative(seconds: float) -> str:
     """Time to live in the relative format YYMMDDhhmmss000R (section 7.1.1), whole days in DD.
 

@@ -34,6 +34,7 @@ from gateway.session import (
     Bound,
     Delivered,
     Event,
+    Replied,
     Responded,
     Unanswered,
     Undecodable,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from gateway.held import Part
+    from gateway.inquiry import Inquiry, Reply
     from gateway.messages import ShortMessage, Submission
     from gateway.observer import LinkObserver, LinkState
     from gateway.rooms import Token
@@ -229,6 +231,10 @@ class Link:
             asyncio.get_running_loop().call_soon(self._recall)
         self._pump()
 
+    def inquire(self, inquiry: Inquiry) -> asyncio.Future[Reply]:
+        """Ask the SMSC about a message, or to cancel it. Raises LocalError for a field that does not fit."""
+        return self._binds.inquire(inquiry, self._throttle, may_send=self.can_send)
+
     def expect_urgent(self, for_s: float) -> None:
         """Keep lanes 1 to 5 waiting while more of lane 0 comes, at most for so long; 0.0: no more of it comes now.
 
@@ -315,6 +321,8 @@ class Link:
                 self._take_delivery(live, event, deliveries)
             elif isinstance(event, Unanswered):
                 self._take_unanswered(event, now, results)
+            elif isinstance(event, Replied):
+                self._binds.replied(live, event)
             else:
                 self._take_change(live, event, now)
         if repeats:

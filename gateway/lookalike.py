@@ -12,8 +12,6 @@ from typing import Final
 REPLACED: Final = {
     "\u2018": "'",  # single quotes
     "\u2019": "'",
-    "\u201a": "'",
-    "\u201b": "'",
     "\u2039": "'",
     "\u203a": "'",
     "\u201c": '"',  # double quotes
@@ -26,8 +24,8 @@ REPLACED: Final = {
     "\u2011": "-",
     "\u2012": "-",
     "\u2013": "-",
-    "\u2014": "-",
-    "\u2015": "-",
+    "\u2014": "--",  # of one a number behind it would look negative
+    "\u2015": "--",
     "\u2212": "-",
     "\u00a0": " ",  # spaces that are wider, narrower or do not break
     "\u2002": " ",
@@ -44,7 +42,6 @@ REPLACED: Final = {
     "\u3000": " ",
     "\u2026": "...",  # ellipsis
     "\t": " ",
-    "\u2022": "-",  # bullet
 }
 _TABLE: Final = str.maketrans(REPLACED)
 

@@ -27,7 +27,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from gateway import codec
-from gateway.errors import BrokenStream, MalformedBody, NotBound
+from gateway.errors import BrokenStream, MalformedBody, NotBound, WindowFull
+from gateway.inquiry import RESPONSES, Inquiry, Reply, body_of, header_of, reply_of
 from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag
 from gateway.window import Window
 
@@ -38,6 +39,8 @@ BindKind = Literal["transceiver", "transmitter", "receiver"]
 
 INVALID_COMMAND_LENGTH: Final = 0x02  # ESME_RINVCMDLEN
 INVALID_COMMAND_ID: Final = 0x03  # ESME_RINVCMDID
+DATA_SM: Final = 0x0000_0103
+ALERT_NOTIFICATION: Final = 0x0000_0102  # has no response, section 4.12
 BIND_FAILED: Final = 0x0D  # ESME_RBINDFAIL
 TOO_MANY_DELIVERIES: Final = 0x58  # ESME_RTHROTTLED: the SMSC sends it again later
 UNKNOWN_ERROR: Final = 0xFF  # ESME_RUNKNOWNERR
@@ -51,6 +54,7 @@ _EMPTY_MESSAGE_ID = b"\0"  # SMPP v3.4 section 4.6.2: message_id of deliver_sm_r
 _SUBMIT_SM = int(CommandId.SUBMIT_SM)
 _CONGESTION_STATE = 0x0428  # a TLV of SMPP v5.0; smpplib's tables, which Tag is held to, end with v3.4
 _DELIVER_SM_RESP = int(CommandId.DELIVER_SM_RESP)
+_DATA_SM_RESP = DATA_SM | RESPONSE_BIT
 
 
 class SessionState(StrEnum):
@@ -131,6 +135,13 @@ class Responded(NamedTuple):
     congestion: int = -1  # per cent, where the SMSC says so (congestion_state of SMPP v5.0)
 
 
+class Replied(NamedTuple):
+    """An inquiry ended: it was answered, or not."""
+
+    token: Any
+    reply: Reply
+
+
 class Unanswered(NamedTuple):
     """A submit_sm was not answered in time, or the session ended first."""
 
@@ -189,6 +200,7 @@ Event = (
     Bound
     | BindRefused
     | Responded
+    | Replied
     | Unanswered
     | Delivered
     | Undecodable
@@ -204,11 +216,13 @@ class Session:
 
     __slots__ = (
         "_bind_sequence",
+        "_data",
         "_deadline",
         "_deliveries",
         "_enquiry",
         "_enquiry_at",
         "_enquiry_waits",
+        "_inquiries",
         "_is_over",
         "_last_received_at",
         "_last_request_at",
@@ -228,6 +242,8 @@ class Session:
         self._is_over = False
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
+        self._inquiries: dict[int, tuple[Inquiry, Any, float]] = {}  # sequence_number -> what, token, deadline
+        self._data: dict[int, int] = {}  # of the deliveries below, those that came as data_sm
         self._deliveries: dict[int, int] = {}  # sequence_number -> how many deliver_sm under it are unanswered
         self._undelivered = 0  # sum of the above
         self._last_received_at = now  # of a whole PDU
@@ -249,7 +265,27 @@ class Session:
 
     def free(self, *, lane0: bool) -> int:
         """Submits that may still go now; the window's reserve is for lane 0."""
-        return self.window.free(lane0=lane0) if self.can_submit else 0
+        if not self.can_submit:
+            return 0
+        free = self.window.free(lane0=lane0)
+        return max(0, free - len(self._inquiries)) if self._inquiries else free
+
+    def inquire(self, inquiry: Inquiry, token: object, now: float) -> None:
+        """Put query_sm or cancel_sm out; it ends in one `Replied`.
+
+        Raises NotBound, WindowFull, or LocalError for a field that does not fit; then nothing was put out.
+        """
+        if not self.can_submit:
+            raise NotBound(self.state)
+        if not self.free(lane0=False):
+            raise WindowFull(self.window.size)
+        body = body_of(inquiry)
+        number = self.window.next_sequence_number(self._enquiry)
+        while number in self._inquiries:
+            number = self.window.next_sequence_number(self._enquiry)
+        self._inquiries[number] = (inquiry, token, now + self.settings.response_timeout_s)
+        self._last_request_at = now
+        self._outgoing += (header_of(inquiry, number, body), body)
 
     def submit(self, body: bytes, token: object, now: float) -> int:
         """Put one submit_sm with this body out and return its sequence_number.
@@ -278,13 +314,18 @@ class Session:
             del self._deliveries[sequence_number]
         else:
             self._deliveries[sequence_number] = waiting - 1
-        self._send(_DELIVER_SM_RESP, command_status, sequence_number, _EMPTY_MESSAGE_ID)
+        command = _DELIVER_SM_RESP
+        if self._data and (came := self._data.pop(sequence_number, 0)):
+            command = _DATA_SM_RESP
+            if came > 1:
+                self._data[sequence_number] = came - 1
+        self._send(command, command_status, sequence_number, _EMPTY_MESSAGE_ID)
         return True
 
     @property
     def is_quiet(self) -> bool:
         """Say that nobody waits for an answer, on either side; requests past their time do not count."""
-        return len(self.window) == self.window.dead and not self._undelivered
+        return len(self.window) == self.window.dead and not self._undelivered and not self._inquiries
 
     def unbind(self, now: float) -> list[Event]:
         """End the session in order: what is unanswered may still be answered until unbind_resp comes."""
@@ -349,6 +390,8 @@ class Session:
             return self._deadline
         window = self.window.next_deadline()
         life = self._life_deadline()
+        if self._inquiries:
+            life = min(life, *(deadline for _, _, deadline in self._inquiries.values()))
         return life if window is None or life < window else window
 
     def tick(self, now: float) -> list[Event]:
@@ -376,6 +419,9 @@ class Session:
 
     def _tick_bound(self, now: float, events: list[Event]) -> None:
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=False) for slot in self.window.expire(now))
+        if self._inquiries:
+            over = [number for number, its in self._inquiries.items() if its[2] <= now]
+            events += [Replied(self._inquiries.pop(number)[1], Reply("unanswered")) for number in over]
         if self.window.is_worn(now):
             events.append(WornOut(self.window.dead))
             self._start_unbind(now)
@@ -397,9 +443,20 @@ class Session:
         elif isinstance(pdu, DeliverSm):
             self._read_delivery(pdu, events)
         elif pdu.command_id & RESPONSE_BIT:
-            self._read_answer(pdu, now, events)
+            if not (self._inquiries and pdu.sequence_number in self._inquiries):
+                self._read_answer(pdu, now, events)
+            elif pdu.command_id in RESPONSES or pdu.command_id == CommandId.GENERIC_NACK:
+                inquiry, token, _ = self._inquiries.pop(pdu.sequence_number)
+                reply = reply_of(inquiry, pdu.command_id, pdu.command_status, pdu.raw)
+                events.append(Replied(token, reply))
+            else:
+                events.append(Unexpected("answer", pdu.command_id, pdu.sequence_number, pdu.command_status))
         elif pdu.command_id == CommandId.ENQUIRE_LINK:
             self._send(CommandId.ENQUIRE_LINK_RESP, 0, pdu.sequence_number)
+        elif pdu.command_id == DATA_SM:
+            self._read_data(pdu, events)
+        elif pdu.command_id == ALERT_NOTIFICATION:
+            events.append(Unexpected("request", pdu.command_id, pdu.sequence_number, pdu.command_status))
         elif pdu.command_id == CommandId.UNBIND:
             self._send(CommandId.UNBIND_RESP, 0, pdu.sequence_number)
             events.append(UnbindReceived())
@@ -416,6 +473,23 @@ class Session:
             slot, late = closed
             congestion = _congestion(pdu) if pdu.tlvs else -1
             events.append(Responded(slot.token, pdu.command_status, pdu.message_id, slot.opened_at, late, congestion))
+
+    def _read_data(self, pdu: Pdu, events: list[Event]) -> None:
+        """Take a data_sm (section 4.7) as the deliver_sm that it stands for: receipts come in it, too."""
+        delivery = codec.delivery_of_data_sm(pdu)
+        if delivery is None:
+            self._send(_DATA_SM_RESP, INVALID_COMMAND_LENGTH, pdu.sequence_number, _EMPTY_MESSAGE_ID)
+            events.append(Unexpected("request", pdu.command_id, pdu.sequence_number, pdu.command_status))
+            return
+        before = len(events)
+        number = pdu.sequence_number
+        if self.state is _BOUND and self._undelivered >= self.settings.delivery_limit:
+            self._send(_DATA_SM_RESP, TOO_MANY_DELIVERIES, number, _EMPTY_MESSAGE_ID)
+            events.append(Unexpected("overload", pdu.command_id, number, TOO_MANY_DELIVERIES))
+            return
+        self._read_delivery(delivery, events)
+        if len(events) > before and isinstance(events[-1], Delivered):
+            self._data[number] = self._data.get(number, 0) + 1
 
     def _read_delivery(self, pdu: DeliverSm, events: list[Event]) -> None:
         number = pdu.sequence_number
@@ -512,7 +586,10 @@ class Session:
         self._is_over = True
         self.state = _CLOSED
         self._deliveries.clear()
+        self._data.clear()
         self._undelivered = 0
+        events.extend(Replied(token, Reply("session_lost")) for _, token, _ in self._inquiries.values())
+        self._inquiries.clear()
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=True) for slot in self.window.drain())
         events.append(Closed(reason))
 

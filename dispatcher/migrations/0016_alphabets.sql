@@ -75,7 +75,7 @@ end $$;
 -- The text with plain characters for typographic ones.
 create function tocsin.plain_characters(body text) returns text
 language sql immutable strict parallel safe set search_path = pg_catalog, pg_temp as $$
-    select replace(translate(body, E'\u2018\u2019\u201a\u201b\u2039\u203a\u201c\u201d\u201e\u201f\u00ab\u00bb\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000\u0009\u2022', '''''''''''''""""""-------              -'), E'\u2026', '...')
+    select replace(replace(replace(translate(body, E'\u2018\u2019\u2039\u203a\u201c\u201d\u201e\u201f\u00ab\u00bb\u2010\u2011\u2012\u2013\u2212\u00a0\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000\u0009', '''''''''""""""-----              '), E'\u2026', '...'), E'\u2014', '--'), E'\u2015', '--')
 $$;
 
 -- Parts of a text that GSM-7 lacks a character for, with national tables and with typographic characters replaced.

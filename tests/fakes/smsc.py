@@ -27,7 +27,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import smpplib.command_codes
 import smpplib.consts
+import smpplib.exceptions
 import smpplib.smpp
 
 if TYPE_CHECKING:
@@ -411,9 +413,15 @@ class Smsc:
 
     def _note(self, session: int, octets: bytes, *, sent: bool) -> Logged:
         at = time.monotonic()
-        pdu = smpplib.smpp.parse_pdu(octets, client=_Numbers(), allow_unknown_opt_params=True)
-        fields = {name: getattr(pdu, name, None) for name in pdu.params_order}
-        noted = Logged(at, session, sent, pdu.command, pdu.status, pdu.sequence, _as_text(fields), octets)
+        try:
+            pdu = smpplib.smpp.parse_pdu(octets, client=_Numbers(), allow_unknown_opt_params=True)
+        except smpplib.exceptions.UnknownCommandError:  # smpplib knows the name, and has no fields: cancel_sm, data_sm
+            _, command, status, sequence = struct.unpack_from(">LLLL", octets)
+            name = smpplib.command_codes.get_command_name(command)
+            noted = Logged(at, session, sent, name, status, sequence, {}, octets)
+        else:
+            fields = {name: getattr(pdu, name, None) for name in pdu.params_order}
+            noted = Logged(at, session, sent, pdu.command, pdu.status, pdu.sequence, _as_text(fields), octets)
         self.log.append(noted)
         self.submits += noted.command == "submit_sm" and not sent
         self.on_log(noted)

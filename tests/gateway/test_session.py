@@ -474,7 +474,7 @@ class TestRequestsOfTheSmsc:
         assert session.receive(pdu(ENQUIRE_LINK, 0x80000001), 1.0) == []
         assert sent(session) == [Frame(ENQUIRE_LINK | RESP, 0, 0x80000001, b"")]
 
-    @pytest.mark.parametrize("command_id", [0x0B, 0x102, 0x103, 0x0001_0000, 0x7FFF_FFFF])
+    @pytest.mark.parametrize("command_id", [0x07, 0x08, 0x0B, 0x0001_0000, 0x7FFF_FFFF])
     def test_an_unknown_request_gets_generic_nack(self, command_id):
         """ESME_RINVCMDID with its number; the session goes on."""
         session = bound()

@@ -1,0 +1,101 @@
+"""query_sm and cancel_sm: asking an SMSC about a message that it has accepted (SMPP v3.4 sections 4.8 and 4.9).
+
+A request takes a slot of the window beside the submit_sm, outside of lane 0's reserve. Any answer is told as it is; no
+answer, and the end of the session, are outcomes as well. An SMSC that does not offer the operation answers generic_nack
+or ESME_RINVCMDID: then it is not asked again on that session.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, Literal, NamedTuple
+
+from gateway.errors import FieldTooLong, UnencodableText
+from gateway.messages import Address
+
+Kind = Literal["query", "cancel"]
+Outcome = Literal["answered", "unanswered", "session_lost", "unsupported", "busy"]
+
+COMMANDS: Final[dict[Kind, int]] = {"query": 0x0000_0003, "cancel": 0x0000_0008}
+RESPONSES: Final = {command | 0x8000_0000: kind for kind, command in COMMANDS.items()}
+INVALID_COMMAND_ID: Final = 0x03
+STATES: Final = {  # message_state, section 5.2.28
+    1: "ENROUTE",
+    2: "DELIVERED",
+    3: "EXPIRED",
+    4: "DELETED",
+    5: "UNDELIVERABLE",
+    6: "ACCEPTED",
+    7: "UNKNOWN",
+    8: "REJECTED",
+}
+LONGEST_ID: Final = 64  # octets, section 5.2.23
+LONGEST_ADDRESS: Final = 20
+
+
+class Inquiry(NamedTuple):
+    """What is asked, about one segment. Its addresses are those of its submit_sm."""
+
+    kind: Kind
+    message_id: str
+    source: Address
+    destination: Address
+    service_type: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the numbers out."""
+        return f"Inquiry(kind={self.kind!r})"
+
+
+class Reply(NamedTuple):
+    """What came of it."""
+
+    outcome: Outcome
+    command_status: int = 0  # of an answer
+    message_state: str = ""  # of a query: a word of the specification, or the number
+    error_code: int = 0  # of a query: the network's, where it says one
+    final_date: str = ""  # of a query: as the SMSC wrote it
+
+
+def body_of(inquiry: Inquiry) -> bytes:
+    """Give the body of the request. Raises LocalError for a field that does not fit."""
+    source, destination = inquiry.source, inquiry.destination
+    message_id = _text("message_id", inquiry.message_id, LONGEST_ID)
+    source_addr = bytes((source.ton, source.npi)) + _text("source_addr", source.value, LONGEST_ADDRESS)
+    if inquiry.kind == "query":
+        return message_id + source_addr
+    destination_addr = _text("destination_addr", destination.value, LONGEST_ADDRESS)
+    return (
+        _text("service_type", inquiry.service_type, 5)
+        + message_id
+        + source_addr
+        + bytes((destination.ton, destination.npi))
+        + destination_addr
+    )
+
+
+def reply_of(inquiry: Inquiry, command_id: int, command_status: int, body: bytes) -> Reply:
+    """Read an answer, whatever its body looks like: fields that are missing are empty."""
+    if command_status == INVALID_COMMAND_ID or (command_id not in RESPONSES and not command_status):
+        return Reply("unsupported", command_status)
+    if inquiry.kind == "cancel" or command_status or RESPONSES.get(command_id) != "query":
+        return Reply("answered", command_status)
+    _, _, rest = body.partition(b"\0")
+    final_date, _, rest = rest.partition(b"\0")
+    state, error = (*rest[:2], 0, 0)[:2]
+    shown = "".join(character for character in final_date[:16].decode("latin-1") if character in "0123456789+-R")
+    return Reply("answered", command_status, STATES.get(state, str(state)), error, shown)
+
+
+def header_of(inquiry: Inquiry, sequence_number: int, body: bytes) -> bytes:
+    """Give the header that stands before the body."""
+    return struct.pack(">LLLL", 16 + len(body), COMMANDS[inquiry.kind], 0, sequence_number)
+
+
+def _text(name: str, value: str, limit: int) -> bytes:
+    """A C-octet string."""
+    if not value.isascii() or "\0" in value:
+        raise UnencodableText(f"{name}: ASCII without NUL", 0)
+    if len(value) > limit:
+        raise FieldTooLong(name, len(value), limit)
+    return value.encode("ascii") + b"\0"
