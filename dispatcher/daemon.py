@@ -34,13 +34,7 @@ from dispatcher.backlog import Backlog
 from dispatcher.claim import Claimer
 from dispatcher.dispatch import Dispatcher
 from dispatcher.doubt import Doubt
-from dispatcher.errors import (
-    LineageChanged,
-    MigrationMissing,
-    SchemaChanged,
-    StateDirectoryHeld,
-    StoreUnavailable,
-)
+from dispatcher.errors import LineageChanged, MigrationMissing, SchemaChanged, StateDirectoryHeld, StoreUnavailable
 from dispatcher.failover import Aftermath
 from dispatcher.holdings import Holdings
 from dispatcher.http import HttpListener, Readiness
@@ -197,6 +191,8 @@ class Daemon:
             longest_s=longest_s,
             pauses=self._pauses,
             look_for_stale=self._inbound.look_for_stale,
+            links=self._links,
+            gateway=lambda: self._gateway,
             next_link=NextLink(
                 epochs=epochs,
                 gateway=lambda: self._gateway,

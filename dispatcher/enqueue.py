@@ -6,9 +6,13 @@ the same for Python and for the command line. Nothing is judged here: the functi
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from dispatcher.store import array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
     from dispatcher.store import Connection
 
+LOOK_S = 0.2  # between looks for an answer
 TAKEN = frozenset({"queued", "deferred", "duplicate"})
 
 
@@ -103,3 +108,48 @@ async def cancel(connection: Connection, job_id: int) -> str:
     """
     (row,) = await connection.fetch("cancel", job_id)
     return str(row["outcome"])
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an SMSC said about one part of a job."""
+
+    part: int
+    link: str
+    outcome: str  # answered, unanswered, session_lost, unsupported, busy; not asked: no daemon took it
+    command_status: int
+    message_state: str  # of a query
+    error_code: int
+    final_date: str
+
+
+async def ask(connection: Connection, job_id: int, kind: str, *, why: str, who: str, wait_s: float) -> list[Asked]:
+    """Have the SMSC asked about each accepted part of a job without a final receipt: cancel or query; none: empty.
+
+    Waits for the daemon that owns the link, and for the SMSC, for so long at most.
+
+    Raises:
+        StoreUnavailable: nothing is known; it may have been asked.
+
+    """
+    ids = [row["id"] for row in await connection.fetch("ask_about", job_id, kind, why, who)]
+    if not ids:
+        return []
+    ends_at = time.monotonic() + wait_s
+    while True:
+        rows = await connection.fetch("inquiries", array(ids))
+        if all(row["is_over"] for row in rows) or time.monotonic() >= ends_at:
+            break
+        await asyncio.sleep(LOOK_S)
+    return [
+        Asked(
+            row["part"],
+            row["link"],
+            row["outcome"] or ("unanswered" if row["is_sent"] else "not asked"),
+            row["command_status"],
+            row["message_state"],
+            row["error_code"],
+            row["final_date"],
+        )
+        for row in rows
+    ]

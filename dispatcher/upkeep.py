@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.inquiries import Inquiries
 from dispatcher.intake import LEFT_AFTER_S, Intake
 from dispatcher.policy import CategoryRules
 from dispatcher.retention import Retention
@@ -19,7 +20,7 @@ from dispatcher.unjournalled import take_unjournalled
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from config.settings import DaemonSettings
+    from config.settings import DaemonSettings, LinkSettings
     from dispatcher.claim import Claimer
     from dispatcher.doubt import Doubt
     from dispatcher.metrics import DispatcherMetrics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dispatcher.pauses import Pauses
     from dispatcher.receipts import ReceiptDesk
     from dispatcher.store import Connection
+    from gateway import Gateway
 
 log = structlog.get_logger()
 
@@ -53,6 +55,8 @@ class Upkeep:
         pauses: Pauses,
         next_link: NextLink,
         look_for_stale: Callable[[], None],
+        links: Mapping[str, LinkSettings],
+        gateway: Callable[[], Gateway],
         wake_claimer: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
@@ -68,6 +72,7 @@ class Upkeep:
         self._pauses = pauses
         self._next_link = next_link
         self._look_for_stale = look_for_stale
+        self._inquiries = Inquiries(epochs=epochs, links=links, gateway=gateway, answered=self._inquiry_answered)
         self._wake_claimer = wake_claimer
         self._clock = clock
         self.retention = Retention(settings.retention_days, metrics)
@@ -111,6 +116,8 @@ class Upkeep:
             ("find_receipts_left", LEFT_AFTER_S, self._find_receipts_left),
             ("give_up_receipts", give_up_s, self._give_up_receipts),
             ("incomplete", 5.0, self._incomplete),
+            ("inquiries", 1.0, self._inquiries.serve),
+            ("prune_inquiries", 3600.0, self._inquiries.prune),
             ("measure", 15.0, self._measure),
             ("measure_doubt", 15.0, self._doubt.measure),
             ("forget_resent", 3600.0, self._forget_resent),
@@ -145,6 +152,10 @@ class Upkeep:
     def refused(self) -> None:
         """Look at the next turn whether another link takes what its own link refused."""
         self._due["next_link"] = 0.0
+
+    def _inquiry_answered(self) -> None:
+        """Write at the next turn what SMSCs answered: somebody waits for it."""
+        self._due["inquiries"] = 0.0
 
     def rules_changed(self) -> None:
         """Read the rules at the next turn: an operator changed them."""

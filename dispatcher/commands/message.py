@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import asdict
 from datetime import datetime
 
 import click
 
 from config.settings import load
 from dispatcher import enqueue as queue
+from dispatcher.commands.operate import person
 from dispatcher.commands.terminal import (
     DONE,
     REFUSED,
@@ -22,6 +24,7 @@ from dispatcher.commands.terminal import (
     print_json,
     shown,
 )
+from gateway import status_name
 
 FURTHEST_DAYS = 3650
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -120,29 +123,46 @@ def enqueue(
     return DONE if result.is_taken else REFUSED
 
 
+wait_option = click.option(
+    "--wait", "wait_s", callback=_duration, default="15s", show_default=True, metavar="D", help="How long for the SMSC."
+)
+
+
 @click.command(epilog="Example: tocsin job 4711 --json")
 @config_option
 @json_option
 @job_argument
-def job(path: str, job_id: int, *, as_json: bool) -> int:
-    """Show one job with the evidence of its parts."""
+@click.option("--query", is_flag=True, help="Ask the SMSC about parts without a final receipt (query_sm).")
+@wait_option
+def job(path: str, job_id: int, wait_s: float, *, query: bool, as_json: bool) -> int:
+    """Show one job with the evidence of its parts.
+
+    What the SMSC says to --query is shown and changes no state: receipts do.
+    """
     settings = load(path)
+    said: list[queue.Asked] = []
 
     async def work() -> queue.JobView | None:
         async with connected(settings) as connection:
+            if query:
+                said.extend(await queue.ask(connection, job_id, "query", why="", who=person(), wait_s=wait_s))
             return await queue.look(connection, job_id)
 
     view = asyncio.run(work())
     if view is None:
         raise Stopped(REFUSED, f"job {job_id}: unknown")
     if as_json:
-        print_json(view.state | {"evidence": view.parts})
+        print_json(view.state | {"evidence": view.parts} | ({"smsc": [asdict(one) for one in said]} if query else {}))
         return DONE
     for name, value in view.state.items():
         click.echo(f"{name:<13}{shown(value)}")
     for part in view.parts or []:
         facts = [f"{name} {shown(value)}" for name, value in part.items() if value is not None]
         click.echo("  " + ", ".join(facts))
+    for one in said:
+        click.echo(f"  part {one.part}, {one.link}: {_said(one)}")
+    if query and not said:
+        click.echo("  no part can be asked about")
     return DONE
 
 
@@ -150,19 +170,44 @@ def job(path: str, job_id: int, *, as_json: bool) -> int:
 @config_option
 @json_option
 @job_argument
-def cancel(path: str, job_id: int, *, as_json: bool) -> int:
-    """Cancel a job that is not yet on its way."""
+@wait_option
+def cancel(path: str, job_id: int, wait_s: float, *, as_json: bool) -> int:
+    """Cancel a job that is not yet on its way; else ask the SMSC to (cancel_sm), and say what it said."""
     settings = load(path)
 
-    async def work() -> str:
+    async def work() -> tuple[str, list[queue.Asked]]:
         async with connected(settings) as connection:
-            return await queue.cancel(connection, job_id)
+            outcome = await queue.cancel(connection, job_id)
+            if outcome != "too_late":
+                return outcome, []
+            asked = await queue.ask(connection, job_id, "cancel", why="", who=person(), wait_s=wait_s)
+            return outcome, asked
 
-    outcome = asyncio.run(work())
+    outcome, said = asyncio.run(work())
+    if said and all(one.outcome == "answered" and not one.command_status for one in said):
+        outcome = "cancelled_by_smsc"
     if as_json:
-        print_json({"job_id": job_id, "outcome": outcome})
-    elif outcome != "cancelled":
+        print_json({"job_id": job_id, "outcome": outcome, "smsc": [asdict(one) for one in said]})
+        return DONE if outcome.startswith("cancelled") else REFUSED
+    for one in said:
+        click.echo(f"part {one.part}, {one.link}: {_said(one)}")
+    if not outcome.startswith("cancelled"):
         raise Stopped(REFUSED, f"job {job_id}: {outcome}")
-    else:
-        click.echo(outcome)
-    return DONE if outcome == "cancelled" else REFUSED
+    click.echo(outcome)
+    return DONE
+
+
+def _said(one: queue.Asked) -> str:
+    """What an SMSC said, for people."""
+    if one.outcome == "answered" and one.command_status:
+        return f"refused with {status_name(one.command_status)}"
+    if one.outcome == "answered":
+        facts = [one.message_state, f"error {one.error_code}" if one.error_code else "", one.final_date]
+        return " ".join(filter(None, facts)) or "cancelled"
+    words = {
+        "unanswered": "no answer in time",
+        "session_lost": "the link is away",
+        "unsupported": "the SMSC does not offer it",
+        "busy": "the window or the rate was full; try again",
+    }
+    return words.get(one.outcome, "not asked: no daemon has the link")

@@ -130,7 +130,7 @@ def _run(path: str, reason: str, work: Callable[[Connection], Coroutine[None, No
 
 
 async def _set_paused(connection: Connection, kind: str, name: str, reason: str, *, paused: bool) -> str:
-    row = await connection.fetchrow("set_paused", kind, name, paused, reason, _person())
+    row = await connection.fetchrow("set_paused", kind, name, paused, reason, person())
     assert row is not None
     return str(row["outcome"])
 
@@ -149,7 +149,7 @@ async def _requeue(connection: Connection, job_ids: Iterable[int], reason: str) 
     """Requeue each in a transaction of its own; gives the outcome of each."""
     outcomes: dict[int, str] = {}
     for number in job_ids:
-        row = await connection.fetchrow("requeue", number, reason, _person())
+        row = await connection.fetchrow("requeue", number, reason, person())
         assert row is not None
         outcomes[number] = str(row["outcome"])
     return outcomes
@@ -179,7 +179,7 @@ def _confirm(consequence: str, *, yes: bool) -> None:
         raise Stopped(REFUSED, "nothing was changed")
 
 
-def _person() -> str:
+def person() -> str:
     """Who is at the keyboard, as far as this machine knows: behind sudo the one who called it."""
     with contextlib.suppress(OSError, KeyError):  # a user id without a name
         return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -59,6 +59,8 @@ class Chores:
             categories=self.categories,
             longest_s=3 * DAY_S,
             pauses=self.pauses,
+            links=one.links,
+            gateway=lambda: gateway,
             look_for_stale=one.inbound.look_for_stale,
             next_link=NextLink(
                 epochs=one.epochs,
