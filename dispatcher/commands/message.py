@@ -187,7 +187,7 @@ def cancel(path: str, job_id: int, wait_s: float, *, as_json: bool) -> int:
     if said and all(one.outcome == "answered" and not one.command_status for one in said):
         outcome = "cancelled_by_smsc"
     if as_json:
-        print_json({"job_id": job_id, "outcome": outcome, "smsc": [asdict(one) for one in said]})
+        print_json({"job_id": job_id, "outcome": outcome} | ({"smsc": [asdict(one) for one in said]} if said else {}))
         return DONE if outcome.startswith("cancelled") else REFUSED
     for one in said:
         click.echo(f"part {one.part}, {one.link}: {_said(one)}")
