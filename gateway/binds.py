@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from config.settings import LinkSettings
-    from gateway.inquiry import Inquiry
+    from gateway.inquiry import Ended, Inquiry
     from gateway.observer import LinkState
-    from gateway.session import Replied
     from gateway.throttle import Throttle
 
 FENCED_PAUSE_S: Final = 0.5  # between looks at a fence that says no
@@ -166,7 +165,7 @@ class Binds:
         return future
 
     @staticmethod
-    def replied(live: Live, event: Replied) -> None:
+    def replied(live: Live, event: Ended) -> None:
         """Take what came of an inquiry."""
         future, kind = event.token
         if event.reply.outcome == "unsupported":

@@ -8,16 +8,17 @@ or ESME_RINVCMDID: then it is not asked again on that session.
 from __future__ import annotations
 
 import struct
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from gateway.errors import FieldTooLong, UnencodableText
 from gateway.messages import Address
+from gateway.pdu import RESPONSE_BIT, CommandId
 
 Kind = Literal["query", "cancel"]
 Outcome = Literal["answered", "unanswered", "session_lost", "unsupported", "busy"]
 
 COMMANDS: Final[dict[Kind, int]] = {"query": 0x0000_0003, "cancel": 0x0000_0008}
-RESPONSES: Final = {command | 0x8000_0000: kind for kind, command in COMMANDS.items()}
+GENERIC_NACK: Final = int(CommandId.GENERIC_NACK)
 INVALID_COMMAND_ID: Final = 0x03
 STATES: Final = {  # message_state, section 5.2.28
     1: "ENROUTE",
@@ -57,6 +58,57 @@ class Reply(NamedTuple):
     final_date: str = ""  # of a query: as the SMSC wrote it
 
 
+class Ended(NamedTuple):
+    """One inquiry, and what came of it."""
+
+    token: Any
+    reply: Reply
+
+
+class OpenInquiries:
+    """The inquiries that are unanswered on one session; each leaves in one `Ended`."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[int, tuple[Inquiry, Any, float]] = {}  # sequence_number -> what, token, deadline
+
+    def __len__(self) -> int:
+        """How many are unanswered; they count against the window."""
+        return len(self._open)
+
+    def __contains__(self, sequence_number: int) -> bool:
+        """Say whether one has this number."""
+        return sequence_number in self._open
+
+    def put(self, sequence_number: int, inquiry: Inquiry, token: object, deadline: float) -> None:
+        """Note one that goes out."""
+        self._open[sequence_number] = (inquiry, token, deadline)
+
+    def answered(self, command_id: int, command_status: int, sequence_number: int, body: bytes) -> Ended | None:
+        """Take an answer to this number; None where it answers something else: then the inquiry goes on."""
+        inquiry, token, _ = self._open[sequence_number]
+        if command_id not in (COMMANDS[inquiry.kind] | RESPONSE_BIT, GENERIC_NACK):
+            return None
+        del self._open[sequence_number]
+        return Ended(token, reply_of(inquiry, command_id, command_status, body))
+
+    def next_deadline(self) -> float:
+        """Instant at which the next one was not answered in time; one has to be open."""
+        return min(deadline for _, _, deadline in self._open.values())
+
+    def expire(self, now: float) -> list[Ended]:
+        """Those that were not answered by `now`."""
+        over = [number for number, (_, _, deadline) in self._open.items() if deadline <= now]
+        return [Ended(self._open.pop(number)[1], Reply("unanswered")) for number in over]
+
+    def drain(self) -> list[Ended]:
+        """All of them, since the session ended."""
+        ended = [Ended(token, Reply("session_lost")) for _, token, _ in self._open.values()]
+        self._open.clear()
+        return ended
+
+
 def body_of(inquiry: Inquiry) -> bytes:
     """Give the body of the request. Raises LocalError for a field that does not fit."""
     source, destination = inquiry.source, inquiry.destination
@@ -76,9 +128,9 @@ def body_of(inquiry: Inquiry) -> bytes:
 
 def reply_of(inquiry: Inquiry, command_id: int, command_status: int, body: bytes) -> Reply:
     """Read an answer, whatever its body looks like: fields that are missing are empty."""
-    if command_status == INVALID_COMMAND_ID or (command_id not in RESPONSES and not command_status):
+    if command_status == INVALID_COMMAND_ID or (command_id == GENERIC_NACK and not command_status):
         return Reply("unsupported", command_status)
-    if inquiry.kind == "cancel" or command_status or RESPONSES.get(command_id) != "query":
+    if inquiry.kind == "cancel" or command_status:
         return Reply("answered", command_status)
     _, _, rest = body.partition(b"\0")
     final_date, _, rest = rest.partition(b"\0")

@@ -25,6 +25,7 @@ from gateway.answers import Answers
 from gateway.binds import Binds, Live
 from gateway.errors import LocalError
 from gateway.forms import body_of
+from gateway.inquiry import Ended
 from gateway.messages import SubmitResult, Verdict
 from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
@@ -34,7 +35,6 @@ from gateway.session import (
     Bound,
     Delivered,
     Event,
-    Replied,
     Responded,
     Unanswered,
     Undecodable,
@@ -321,7 +321,7 @@ class Link:
                 self._take_delivery(live, event, deliveries)
             elif isinstance(event, Unanswered):
                 self._take_unanswered(event, now, results)
-            elif isinstance(event, Replied):
+            elif isinstance(event, Ended):
                 self._binds.replied(live, event)
             else:
                 self._take_change(live, event, now)

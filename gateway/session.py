@@ -15,8 +15,9 @@ What holds, whatever the peer sends and however the network cuts it:
   while the session still lives but after `Unanswered` is told as well, as `Responded(late=True)`;
 * requests leave in state bound only (SMPP v3.4 section 2.2), submit_sm on a transmitter or transceiver only;
   answers leave until the session is closed;
-* enquire_link is answered here, also before bind_resp; deliver_sm is never answered until `answer` is called,
-  but for two: one that cannot be read (`Undecodable`), and one above `delivery_limit` (ESME_RTHROTTLED);
+* each inquiry (query_sm, cancel_sm) ends in exactly one `Ended`; while it is unanswered it takes a slot of the window;
+* enquire_link is answered here, also before bind_resp; deliver_sm and data_sm are never answered until `answer` is
+  called, but for two: one that cannot be read (`Undecodable`), and one above `delivery_limit` (ESME_RTHROTTLED);
 * memory is bounded by the longest PDU, the window and `delivery_limit`.
 """
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody, NotBound, WindowFull
-from gateway.inquiry import RESPONSES, Inquiry, Reply, body_of, header_of, reply_of
+from gateway.inquiry import Ended, Inquiry, OpenInquiries, body_of, header_of
 from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag
 from gateway.window import Window
 
@@ -135,13 +136,6 @@ class Responded(NamedTuple):
     congestion: int = -1  # per cent, where the SMSC says so (congestion_state of SMPP v5.0)
 
 
-class Replied(NamedTuple):
-    """An inquiry ended: it was answered, or not."""
-
-    token: Any
-    reply: Reply
-
-
 class Unanswered(NamedTuple):
     """A submit_sm was not answered in time, or the session ended first."""
 
@@ -159,7 +153,7 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A deliver_sm whose body nobody can read came and was answered with `command_status`."""
+    """A deliver_sm or data_sm whose body nobody can read came and was answered with `command_status`."""
 
     sequence_number: int
     command_status: int
@@ -200,7 +194,7 @@ Event = (
     Bound
     | BindRefused
     | Responded
-    | Replied
+    | Ended
     | Unanswered
     | Delivered
     | Undecodable
@@ -242,7 +236,7 @@ class Session:
         self._is_over = False
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
-        self._inquiries: dict[int, tuple[Inquiry, Any, float]] = {}  # sequence_number -> what, token, deadline
+        self._inquiries = OpenInquiries()
         self._data: dict[int, int] = {}  # of the deliveries below, those that came as data_sm
         self._deliveries: dict[int, int] = {}  # sequence_number -> how many deliver_sm under it are unanswered
         self._undelivered = 0  # sum of the above
@@ -271,7 +265,7 @@ class Session:
         return max(0, free - len(self._inquiries)) if self._inquiries else free
 
     def inquire(self, inquiry: Inquiry, token: object, now: float) -> None:
-        """Put query_sm or cancel_sm out; it ends in one `Replied`.
+        """Put query_sm or cancel_sm out; it ends in one `Ended`.
 
         Raises NotBound, WindowFull, or LocalError for a field that does not fit; then nothing was put out.
         """
@@ -283,7 +277,7 @@ class Session:
         number = self.window.next_sequence_number(self._enquiry)
         while number in self._inquiries:
             number = self.window.next_sequence_number(self._enquiry)
-        self._inquiries[number] = (inquiry, token, now + self.settings.response_timeout_s)
+        self._inquiries.put(number, inquiry, token, now + self.settings.response_timeout_s)
         self._last_request_at = now
         self._outgoing += (header_of(inquiry, number, body), body)
 
@@ -294,6 +288,8 @@ class Session:
         """
         if self.state is not _BOUND or self.settings.kind == "receiver":
             raise NotBound(self.state)
+        if self._inquiries and not self.free(lane0=True):
+            raise WindowFull(self.window.size)
         number = self.window.open(now, token, self._enquiry)
         self._last_request_at = now
         self._outgoing.append(codec.header(_SUBMIT_SM, 0, number, len(body)))
@@ -391,7 +387,7 @@ class Session:
         window = self.window.next_deadline()
         life = self._life_deadline()
         if self._inquiries:
-            life = min(life, *(deadline for _, _, deadline in self._inquiries.values()))
+            life = min(life, self._inquiries.next_deadline())
         return life if window is None or life < window else window
 
     def tick(self, now: float) -> list[Event]:
@@ -420,8 +416,7 @@ class Session:
     def _tick_bound(self, now: float, events: list[Event]) -> None:
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=False) for slot in self.window.expire(now))
         if self._inquiries:
-            over = [number for number, its in self._inquiries.items() if its[2] <= now]
-            events += [Replied(self._inquiries.pop(number)[1], Reply("unanswered")) for number in over]
+            events.extend(self._inquiries.expire(now))
         if self.window.is_worn(now):
             events.append(WornOut(self.window.dead))
             self._start_unbind(now)
@@ -445,12 +440,10 @@ class Session:
         elif pdu.command_id & RESPONSE_BIT:
             if not (self._inquiries and pdu.sequence_number in self._inquiries):
                 self._read_answer(pdu, now, events)
-            elif pdu.command_id in RESPONSES or pdu.command_id == CommandId.GENERIC_NACK:
-                inquiry, token, _ = self._inquiries.pop(pdu.sequence_number)
-                reply = reply_of(inquiry, pdu.command_id, pdu.command_status, pdu.raw)
-                events.append(Replied(token, reply))
             else:
-                events.append(Unexpected("answer", pdu.command_id, pdu.sequence_number, pdu.command_status))
+                number, status = pdu.sequence_number, pdu.command_status
+                ended = self._inquiries.answered(pdu.command_id, status, number, pdu.raw)
+                events.append(ended or Unexpected("answer", pdu.command_id, number, status))
         elif pdu.command_id == CommandId.ENQUIRE_LINK:
             self._send(CommandId.ENQUIRE_LINK_RESP, 0, pdu.sequence_number)
         elif pdu.command_id == DATA_SM:
@@ -476,20 +469,20 @@ class Session:
 
     def _read_data(self, pdu: Pdu, events: list[Event]) -> None:
         """Take a data_sm (section 4.7) as the deliver_sm that it stands for: receipts come in it, too."""
-        delivery = codec.delivery_of_data_sm(pdu)
-        if delivery is None:
-            self._send(_DATA_SM_RESP, INVALID_COMMAND_LENGTH, pdu.sequence_number, _EMPTY_MESSAGE_ID)
-            events.append(Unexpected("request", pdu.command_id, pdu.sequence_number, pdu.command_status))
-            return
-        before = len(events)
         number = pdu.sequence_number
-        if self.state is _BOUND and self._undelivered >= self.settings.delivery_limit:
+        delivery = codec.delivery_of_data_sm(pdu)
+        if self.state is _BINDING:
+            events.append(Unexpected("delivery_unbound", DATA_SM, number, pdu.command_status))
+        elif delivery is None:
+            self._send(_DATA_SM_RESP, INVALID_COMMAND_LENGTH, number, _EMPTY_MESSAGE_ID)
+            frame = codec.header(DATA_SM, pdu.command_status, number, len(pdu.raw)) + pdu.raw
+            events.append(Undecodable(number, INVALID_COMMAND_LENGTH, "data_sm is cut off", frame))
+        elif self._undelivered >= self.settings.delivery_limit:
             self._send(_DATA_SM_RESP, TOO_MANY_DELIVERIES, number, _EMPTY_MESSAGE_ID)
-            events.append(Unexpected("overload", pdu.command_id, number, TOO_MANY_DELIVERIES))
-            return
-        self._read_delivery(delivery, events)
-        if len(events) > before and isinstance(events[-1], Delivered):
+            events.append(Unexpected("overload", DATA_SM, number, TOO_MANY_DELIVERIES))
+        else:
             self._data[number] = self._data.get(number, 0) + 1
+            self._read_delivery(delivery, events)
 
     def _read_delivery(self, pdu: DeliverSm, events: list[Event]) -> None:
         number = pdu.sequence_number
@@ -588,8 +581,7 @@ class Session:
         self._deliveries.clear()
         self._data.clear()
         self._undelivered = 0
-        events.extend(Replied(token, Reply("session_lost")) for _, token, _ in self._inquiries.values())
-        self._inquiries.clear()
+        events.extend(self._inquiries.drain())
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=True) for slot in self.window.drain())
         events.append(Closed(reason))
 

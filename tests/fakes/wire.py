@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 BIND_RECEIVER, BIND_TRANSMITTER, BIND_TRANSCEIVER = 0x01, 0x02, 0x09
 SUBMIT_SM, DELIVER_SM, UNBIND, ENQUIRE_LINK = 0x04, 0x05, 0x06, 0x15
+QUERY_SM, CANCEL_SM, DATA_SM = 0x03, 0x08, 0x103
 RESP = 0x80000000
 GENERIC_NACK = 0x80000000
 
@@ -51,6 +52,12 @@ def deliver(sequence_number: int, text: bytes = b"YES", esm_class: int = 0) -> b
     """A deliver_sm from a handset."""
     fixed = b"\0\x01\x01" + b"491511\0" + b"\0\x01" + b"12345\0" + bytes((esm_class, 0, 0)) + b"\0\0" + bytes(5)
     return pdu(DELIVER_SM, sequence_number, fixed[:-1] + bytes((len(text),)) + text)
+
+
+def data_sm(sequence_number: int, text: bytes = b"YES", esm_class: int = 0, tlvs: bytes = b"") -> bytes:
+    """A data_sm from a handset; its text is in message_payload."""
+    fixed = b"\0\x01\x01" + b"491511\0" + b"\0\x01" + b"12345\0" + bytes((esm_class, 0, 0))
+    return pdu(DATA_SM, sequence_number, fixed + tlvs + struct.pack(">HH", 0x0424, len(text)) + text)
 
 
 def malformed_deliver(sequence_number: int) -> bytes:

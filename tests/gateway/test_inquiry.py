@@ -116,12 +116,14 @@ class TestAsking:
         assert set(reply.final_date) <= set("0123456789+-R")
 
     async def test_an_answer_of_another_kind_ends_nothing(self):
-        """A submit_sm_resp to its number is nobody's."""
+        """A submit_sm_resp to its number is nobody's; and a cancel_sm_resp does not say what a query_sm asks."""
         async with account(response_timeout_s=0.3) as a:
-            asked = a.link.inquire(query())
-            sequence, _ = await came(a, "query_sm")
-            a.smsc.sessions[0].send_raw(pdu(0x80000004, sequence, b"m1\0"))
-            assert (await asked).outcome == "unanswered"
+            for inquiry, command, other in ((query(), "query_sm", CANCEL_RESP), (cancel(), "cancel_sm", QUERY_RESP)):
+                asked = a.link.inquire(inquiry)
+                sequence, _ = await came(a, command)
+                a.smsc.sessions[0].send_raw(pdu(0x80000004, sequence, b"m1\0"))
+                a.smsc.sessions[0].send_raw(pdu(other, sequence, b"m1\0\0\2\0"))
+                assert (await asked).outcome == "unanswered"
             assert a.seen.results == []
 
 
@@ -160,7 +162,7 @@ class TestWhatAnSmscSends:
 
     @pytest.mark.parametrize("body", [b"", b"\0\x01", b"\0" * 5 + b"x" * 90, b"\0\x01\x01" + b"4" * 80 + b"\0"])
     async def test_a_malformed_data_sm_is_refused_and_the_session_lives(self, body):
-        """With its own response."""
+        """With its own response; its octets are kept, as those of a deliver_sm are."""
         async with account() as a:
             a.smsc.sessions[0].send_raw(pdu(DATA_SM, 79, body))
             await a.smsc.until(lambda: any(logged.octets[4:8] == b"\x80\x00\x01\x03" for logged in a.smsc.log))
@@ -168,6 +170,7 @@ class TestWhatAnSmscSends:
             await a.seen.until(lambda: a.seen.results)
 
         assert a.seen.deliveries == []
+        assert [(octets[16:], status) for octets, status in a.seen.unread] == [(body, 0x02)]
 
     @pytest.mark.parametrize(
         ("command", "answer"), [(ALERT, None), (0x0B, 0x03), (0x07, 0x03), (0x08, 0x03), (0x03, 0x03)]

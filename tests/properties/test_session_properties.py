@@ -4,23 +4,38 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import LocalError
+from gateway.inquiry import Ended, Inquiry
+from gateway.messages import Address
 from gateway.pdu import MAX_PDU_OCTETS
-from gateway.session import Closed, Delivered, Event, Responded, Session, SessionSettings, SessionState, Unanswered
+from gateway.session import (
+    Closed,
+    Delivered,
+    Event,
+    Responded,
+    Session,
+    SessionSettings,
+    SessionState,
+    Unanswered,
+)
 from tests.fakes.wire import (
     BIND_RECEIVER,
     BIND_TRANSCEIVER,
     BIND_TRANSMITTER,
+    CANCEL_SM,
+    DATA_SM,
     DELIVER_SM,
     ENQUIRE_LINK,
     GENERIC_NACK,
+    QUERY_SM,
     RESP,
     SUBMIT_SM,
     UNBIND,
     bind_resp,
+    data_sm,
     deliver,
     frames,
     malformed_deliver,
@@ -38,6 +53,14 @@ pdus = st.one_of(
     st.builds(lambda number, status: submit_resp(number, b"id", status), numbers, statuses),
     st.builds(deliver, numbers),
     st.builds(malformed_deliver, numbers),
+    st.builds(data_sm, numbers),
+    st.builds(
+        pdu,
+        st.sampled_from([QUERY_SM | RESP, CANCEL_SM | RESP, DATA_SM, GENERIC_NACK]),
+        numbers,
+        st.sampled_from([b"", b"id", b"id\0\0\2\0", b"\xff" * 70]),
+        statuses,
+    ),
     st.builds(
         lambda command, number, status: pdu(command, number, b"", status),
         st.sampled_from(
@@ -55,6 +78,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("receive"), pdus),
         st.tuples(st.just("submit"), st.none()),
+        st.tuples(st.just("inquire"), st.sampled_from(["query", "cancel"])),
         st.tuples(st.just("answer"), numbers),
         st.tuples(st.just("tick"), st.sampled_from([0.1, 5.0, 10.0, 31.0])),
         st.tuples(st.just("unbind"), st.none()),
@@ -87,6 +111,7 @@ class Driver:
         self.now = 0.0
         self.events: list[Event] = []
         self.accepted: list[int] = []
+        self.asked: list[tuple[int, str]] = []
         self.answered: Counter[int] = Counter()
 
     def do(self, step: str, argument) -> None:
@@ -99,6 +124,13 @@ class Driver:
             except LocalError:
                 return
             self.accepted.append(len(self.accepted))
+        elif step == "inquire":
+            token = (len(self.asked), argument)
+            try:
+                session.inquire(Inquiry(argument, "id", Address("12345"), Address("491511")), token, self.now)
+            except LocalError:
+                return
+            self.asked.append(token)
         elif step == "answer":
             if session.answer(argument, 0):
                 self.answered[argument] += 1
@@ -151,11 +183,73 @@ def test_every_accepted_submit_has_exactly_one_outcome(steps, binds):
     assert [event for event in driver.events if isinstance(event, Closed)] == driver.events[-1:]
 
 
-REQUESTS = {BIND_TRANSCEIVER, BIND_TRANSMITTER, BIND_RECEIVER, SUBMIT_SM, ENQUIRE_LINK, UNBIND}
+@given(steps=steps, binds=st.booleans())
+@example(steps=[("inquire", "cancel"), ("receive", pdu(QUERY_SM | RESP, 2))], binds=True)
+@example(steps=[("inquire", "query"), ("receive", pdu(GENERIC_NACK, 2))], binds=True)
+@example(steps=[("inquire", "query"), ("tick", 10.0), ("receive", pdu(QUERY_SM | RESP, 2))], binds=True)
+def test_every_inquiry_has_exactly_one_outcome(steps, binds):
+    """Answered by its own response or a generic_nack, unanswered, or ended with its session; never by another's answer."""
+    driver = Driver(new_session())
+    if binds:
+        driver.do("receive", bind_resp())
+    numbers = {}  # sequence_number -> token, as they left
+    for step, argument in [*steps, ("eof", None)]:
+        driver.session.take_outgoing()
+        asked, seen = len(driver.asked), len(driver.events)
+        if step == "eof":
+            driver.events += driver.session.receive_eof()
+        else:
+            driver.do(step, argument)
+        for token in driver.asked[asked:]:
+            (frame,) = frames(driver.session.take_outgoing())
+            assert frame.command_id == {"query": QUERY_SM, "cancel": CANCEL_SM}[token[1]]
+            numbers[token] = frame.sequence_number
+        for event in driver.events[seen:]:
+            if isinstance(event, Ended) and event.reply.outcome in {"answered", "unsupported"}:
+                (frame,) = frames(argument)
+                command = {"query": QUERY_SM, "cancel": CANCEL_SM}[event.token[1]]
+                assert frame.command_id in {command | RESP, GENERIC_NACK}
+                assert frame.sequence_number == numbers[event.token]
+                assert frame.command_status == event.reply.command_status
+    outcomes = Counter(event.token for event in driver.events if isinstance(event, Ended))
+
+    assert outcomes == dict.fromkeys(driver.asked, 1)
+
+
+@given(steps=steps)
+@example(steps=[("inquire", "query"), *[("submit", None)] * WINDOW])
+@example(steps=[*[("submit", None)] * (WINDOW - 1), ("inquire", "cancel")])
+def test_submits_and_inquiries_together_never_exceed_the_window(steps):
+    """Carriers count requests of any kind; and no inquiry takes the slot that is kept for lane 0."""
+    driver = Driver(new_session())
+    driver.do("receive", bind_resp())
+    for step, argument in steps:
+        could = driver.session.free(lane0=False)
+        asked = len(driver.asked)
+        driver.do(step, argument)
+
+        unanswered = len(driver.session.window) + len(driver.session._inquiries)
+        assert unanswered <= WINDOW
+        assert driver.session.free(lane0=True) in {WINDOW - unanswered, 0}
+        assert len(driver.asked) == asked or could > 0
+
+
+REQUESTS = {
+    BIND_TRANSCEIVER,
+    BIND_TRANSMITTER,
+    BIND_RECEIVER,
+    SUBMIT_SM,
+    QUERY_SM,
+    CANCEL_SM,
+    ENQUIRE_LINK,
+    UNBIND,
+}
 
 
 @pytest.mark.parametrize("kind", ["transceiver", "transmitter", "receiver"])
 @given(steps=steps, binds=st.booleans())
+@example(steps=[("receive", pdu(DATA_SM, 5))], binds=False)
+@example(steps=[("receive", data_sm(5)), ("receive", bind_resp()), ("answer", 5)], binds=False)
 @settings(max_examples=60)
 def test_no_pdu_leaves_in_a_state_that_does_not_allow_it(kind, steps, binds):
     """SMPP v3.4 sections 2.2 and 2.3, looked at after each step."""
@@ -178,14 +272,14 @@ def test_no_pdu_leaves_in_a_state_that_does_not_allow_it(kind, steps, binds):
             if frame.command_id in REQUESTS:
                 assert before is SessionState.BOUND or session.state is SessionState.BOUND
                 assert 1 <= frame.sequence_number <= 0x7FFFFFFF
-            if frame.command_id == SUBMIT_SM:
+            if frame.command_id in {SUBMIT_SM, QUERY_SM, CANCEL_SM}:
                 assert kind != "receiver"
                 assert session.state is SessionState.BOUND
             if before is SessionState.BINDING and session.state in {SessionState.BINDING, SessionState.CLOSED}:
                 assert frame.command_id in {ENQUIRE_LINK | RESP, GENERIC_NACK, UNBIND | RESP}
             if before is SessionState.CLOSED:
                 raise AssertionError
-            if frame.command_id == DELIVER_SM | RESP and step == "answer":
+            if frame.command_id in {DELIVER_SM | RESP, DATA_SM | RESP} and step == "answer":
                 deliveries[frame.sequence_number] -= 1
     assert all(count >= 0 for count in deliveries.values()), "an answer that nobody asked for"
 
@@ -205,6 +299,7 @@ def test_memory_is_bounded(stream, size):
         assert len(session._reader) <= MAX_PDU_OCTETS + size
         assert session._undelivered <= DELIVERIES
         assert len(session._deliveries) <= DELIVERIES
+        assert len(session._data) <= DELIVERIES
         assert len(session.window) <= WINDOW
 
 
