@@ -47,6 +47,7 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {  # every key that is known, a
         "system_id": SystemId,
         "shipped_numbers": bool,
         "deliver_window": Annotated[int, Between(1, 10_000)],
+        "first_sequence_number": Annotated[int, Between(0, 0xFFFF_FFFF)],
         "redelivery_s": Pause,
         "held_limit": Count,
     },

@@ -75,6 +75,7 @@ class TestReading:
             system_id = "carrier"
             shipped_numbers = false
             deliver_window = 2
+            first_sequence_number = 0xFFFFFFF0
             redelivery_s = 0.5
             held_limit = 9
             [[account]]
@@ -127,6 +128,7 @@ class TestReading:
                 latency_s=(0.1, 0.4),
                 receipt_delay_s=(2.0, 2.0),
                 deliver_window=2,
+                first_sequence_number=0xFFFFFFF0,
                 redelivery_s=0.5,
                 held_limit=9,
                 message_ids="hex",
