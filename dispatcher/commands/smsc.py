@@ -50,7 +50,9 @@ def _span(_: click.Context, __: click.Parameter, value: str | None) -> tuple[flo
 
 @click.command("smsc", epilog="Example: tocsin smsc --account clinic:secret --receipt-delay 2-10")
 @click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes any free one.")
-@click.option("--scenario", metavar="FILE", help="What goes wrong, test numbers, accounts, MO messages.")
+@click.option(
+    "--scenario", metavar="FILE", help="What goes wrong, test numbers, accounts, MO messages; or a shipped one's name."
+)
 @click.option("--print-scenario", is_flag=True, help="Print a scenario file that explains every key, and end.")
 @click.option(
     "--account",

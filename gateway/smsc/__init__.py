@@ -10,7 +10,7 @@ from gateway.smsc.faults import KINDS, Fault, Plan
 from gateway.smsc.ids import FORMS, IdForm, MessageIds
 from gateway.smsc.numbers import OUTCOMES, SHIPPED, NumberRule
 from gateway.smsc.pdulog import PduLog
-from gateway.smsc.scenario import ANNOTATED, Scenario, load, read_password
+from gateway.smsc.scenario import ANNOTATED, SHIPPED_SCENARIOS, Scenario, load, read_password
 from gateway.smsc.session import Session
 from gateway.smsc.settings import SmscSettings
 from gateway.smsc.smsc import Smsc, Submitted
@@ -24,6 +24,7 @@ __all__ = [
     "KINDS",
     "OUTCOMES",
     "SHIPPED",
+    "SHIPPED_SCENARIOS",
     "UNDELIVERABLE",
     "Console",
     "Delivery",

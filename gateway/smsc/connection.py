@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.pdu import CommandId
 from gateway.smsc.session import Session
+from gateway.smsc.spoil import SPOILED, spoiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 UNBIND_WAIT_S: Final = 5.0  # for the answer to our unbind
 HTTP: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-NACK_NOBODY: Final = struct.pack(">LLLL", 16, 0x8000_0000, 0x03, 0)  # generic_nack, ESME_RINVCMDID
-UNKNOWN_COMMAND: Final = struct.pack(">LLLL", 24, 0x0001_0200, 0, 7) + bytes(range(8))  # of the vendors' range
 NOBODYS: Final = 0x4000_0000  # away from every sequence_number in use: a number that the ESME never gave
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 
@@ -41,6 +40,7 @@ class Connection(asyncio.Protocol):
             system_id=settings.system_id,
             authenticate=smsc.authenticate if smsc.plan is None else self._authenticate,
             deliver_window=settings.deliver_window,
+            first_sequence_number=settings.first_sequence_number,
             admit=self._admit if is_looked_at else None,
         )
         self.number = 0
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
         if treatment.is_strayed:
             session.answer(number ^ NOBODYS, 0, submitted.message_id)
         if treatment.nack:
-            session.nack(number, submitted.command_status)
+            session.nack(number if treatment.is_named else 0, submitted.command_status)
         else:
             session.answer(number, submitted.command_status, submitted.message_id)
         if treatment.is_doubled:
@@ -247,12 +247,10 @@ class Connection(asyncio.Protocol):
                 now_s = self._smsc.elapsed_s
                 is_answer = int.from_bytes(frame[4:8]) == CommandId.SUBMIT_SM_RESP
                 number = int.from_bytes(frame[12:16])
-                if is_answer and (garbage := plan.strike("garbage", now_s)):
-                    whole.append(plan.chance.randbytes(garbage.octets))
-                    self.note(number, faults=("garbage",))
-                for kind, octets in (("nack_nobody", NACK_NOBODY), ("unknown_command", UNKNOWN_COMMAND)):
-                    if is_answer and plan.strike(kind, now_s):  # type: ignore[arg-type]  # a kind each
-                        whole.append(octets)
+                for kind in SPOILED.get(int.from_bytes(frame[4:8]), ()):
+                    if fault := plan.strike(kind, now_s):
+                        before, frame = spoiled(fault, frame, plan.chance)  # noqa: PLW2901
+                        whole.append(before)
                         self.note(number, faults=(kind,))
                 if is_answer and plan.strike("reset_in_pdu", now_s):
                     self.note(number, faults=("reset_in_pdu",))

@@ -23,6 +23,7 @@ Kind = Literal[
     "rate_limit",
     "refuse",
     "nack",
+    "nack_unnamed",
     "lose_answer",
     "double_answer",
     "stray_answer",
@@ -38,6 +39,11 @@ Kind = Literal[
     "garbage",
     "nack_nobody",
     "unknown_command",
+    "bare_answer",
+    "open_answer",
+    "false_length",
+    "pad_delivery",
+    "cut_delivery",
     "dribble",
     "coalesce",
     "enquire_link_flood",
@@ -59,6 +65,7 @@ class KindForm(NamedTuple):
 
 SUBMIT: Final = "submit_sm read"
 ANSWER: Final = "submit_sm_resp written"
+DELIVERY: Final = "deliver_sm written"
 SECOND: Final = "1/`per_s` second"
 
 KINDS: Final[dict[Kind, KindForm]] = {
@@ -76,6 +83,11 @@ KINDS: Final[dict[Kind, KindForm]] = {
     ),
     "refuse": KindForm(SUBMIT, "Refused with `status`.", frozenset({"status"})),
     "nack": KindForm(SUBMIT, "Refused by a generic_nack with `status`.", frozenset({"status"})),
+    "nack_unnamed": KindForm(
+        SUBMIT,
+        "Refused by a generic_nack with `status` and sequence number 0, which names no request.",
+        frozenset({"status"}),
+    ),
     "lose_answer": KindForm(SUBMIT, "Accepted, and its receipt comes; the answer is never written."),
     "double_answer": KindForm(SUBMIT, "The answer is written twice."),
     "stray_answer": KindForm(SUBMIT, "Before its answer comes one to a sequence number that was never used."),
@@ -94,7 +106,18 @@ KINDS: Final[dict[Kind, KindForm]] = {
     "reset_in_pdu": KindForm(ANSWER, "Half of the answer is written, then the connection is reset (TCP RST)."),
     "garbage": KindForm(ANSWER, "`octets` random octets are written before the answer.", frozenset({"octets"})),
     "nack_nobody": KindForm(ANSWER, "Before the answer comes a generic_nack with sequence number 0."),
-    "unknown_command": KindForm(ANSWER, "Before the answer comes a PDU of an operation that no specification has."),
+    "unknown_command": KindForm(
+        ANSWER,
+        "Before the answer comes a PDU of an operation that no specification has, its body of `octets`.",
+        frozenset({"octets"}),
+    ),
+    "bare_answer": KindForm(ANSWER, "It ends with its header, accepted or not."),
+    "open_answer": KindForm(ANSWER, "Its message_id has no NUL."),
+    "false_length": KindForm(ANSWER, "Its command_length says `octets`, whatever it has.", frozenset({"octets"})),
+    "pad_delivery": KindForm(DELIVERY, "A NUL stands behind short_message, which sm_length does not count."),
+    "cut_delivery": KindForm(
+        DELIVERY, "Its last `octets` are missing, and command_length says so.", frozenset({"octets"})
+    ),
     "coalesce": KindForm(
         "write", "What is to be written waits `seconds`, and goes out in one piece.", frozenset({"seconds"})
     ),
@@ -149,6 +172,7 @@ class Treatment(NamedTuple):
     has_receipt: bool = True
     message_state: int | None = None  # None: whatever the simulator's `outcome` says
     nack: bool = False  # the refusal is a generic_nack
+    is_named: bool = True  # False: that nack has sequence number 0
     delay_s: float = 0.0
     is_doubled: bool = False
     is_strayed: bool = False  # an answer to nobody's request comes before
@@ -270,12 +294,14 @@ class Plan:
 
     def _refused(self, found: Treatment, now_s: float) -> tuple[Kind | None, Treatment]:
         """Meet the faults that exclude each other: the first one counts."""
-        for kind in ("throttle", "rate_limit", "refuse", "nack", "lose_answer"):
+        for kind in ("throttle", "rate_limit", "refuse", "nack", "nack_unnamed", "lose_answer"):
             fault = self.strike(kind, now_s)
             if fault is not None:
                 if kind == "lose_answer":
                     return kind, found._replace(is_answered=False)
-                return kind, found._replace(command_status=fault.command_status, nack=kind == "nack")
+                return kind, found._replace(
+                    command_status=fault.command_status, nack=kind.startswith("nack"), is_named=kind != "nack_unnamed"
+                )
         return None, found
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.smsc.pdulog import PduLog
 
 ANNOTATED: Final = Path(config.__file__).parent / "scenario.toml"  # explains every key
+SHIPPED_SCENARIOS: Final = ANNOTATED.parent / "scenarios"
 DAY_S: Final = 86_400.0
 
 Seconds = Annotated[float, Between(0, DAY_S)]
@@ -47,6 +48,7 @@ TABLES: Final[Mapping[str, Mapping[str, Any]]] = {  # every key that is known, a
         "system_id": SystemId,
         "shipped_numbers": bool,
         "deliver_window": Annotated[int, Between(1, 10_000)],
+        "first_sequence_number": Annotated[int, Between(0, 0xFFFF_FFFF)],
         "redelivery_s": Pause,
         "held_limit": Count,
     },
@@ -127,13 +129,15 @@ class Scenario:
 
 
 def load(path: str | Path) -> Scenario:
-    """Read and check a scenario file.
+    """Read and check a scenario file, or the shipped one of this name where there is no such file.
 
     Raises:
         ConfigError: the file cannot be read, or something in it is wrong.
 
     """
-    return _Reading(Path(path)).scenario()
+    shipped = SHIPPED_SCENARIOS / f"{path}.toml"
+    is_name = Path(path).name == str(path) and not Path(path).exists() and shipped.is_file()
+    return _Reading(shipped if is_name else Path(path)).scenario()
 
 
 class _Reading:

@@ -31,6 +31,7 @@ INVALID_COMMAND_ID: Final = 0x03
 INVALID_BIND_STATUS: Final = 0x04
 ALREADY_BOUND: Final = 0x05
 LAST_SEQUENCE: Final = 0x7FFF_FFFF
+ALL_BITS: Final = 0xFFFF_FFFF
 INTERFACE_VERSION: Final = 0x34
 
 BINDS: Final = frozenset({CommandId.BIND_RECEIVER, CommandId.BIND_TRANSMITTER, CommandId.BIND_TRANSCEIVER})
@@ -60,6 +61,7 @@ class Session:
         "_admit",
         "_authenticate",
         "_deliveries",
+        "_last_sequence",
         "_outgoing",
         "_reader",
         "_sequence",
@@ -77,11 +79,13 @@ class Session:
         system_id: str,
         authenticate: Callable[[str, str], int],
         deliver_window: int,
+        first_sequence_number: int = 1,
         admit: Callable[[bytes], bool] | None = None,
     ) -> None:
         """Make a session that waits for a bind.
 
         `system_id` is the SMSC's own. `authenticate` gives the command_status for a system_id and password.
+        A `first_sequence_number` above 0x7FFFFFFF makes it count all 32 bits, 0 included.
         `admit` sees each frame before it is acted on, and says whether it is.
         """
         self.kind: CommandId | None = None  # None: not bound
@@ -95,7 +99,8 @@ class Session:
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
         self._deliveries: dict[int, Delivery] = {}  # sequence_number -> unanswered, oldest first
-        self._sequence = 0
+        self._last_sequence = LAST_SEQUENCE if first_sequence_number <= LAST_SEQUENCE else ALL_BITS
+        self._sequence = (first_sequence_number - 1) & ALL_BITS  # of our last request
 
     @property
     def submits(self) -> bool:
@@ -243,7 +248,8 @@ class Session:
     def _count(self) -> None:
         """Go to the next sequence_number of ours that is not in use."""
         while True:
-            self._sequence = 1 if self._sequence == LAST_SEQUENCE else self._sequence + 1
+            wraps = self._sequence == self._last_sequence == LAST_SEQUENCE
+            self._sequence = 1 if wraps else (self._sequence + 1) & ALL_BITS
             if self._sequence not in self._deliveries:
                 break
 

@@ -22,6 +22,7 @@ class SmscSettings:
     latency_s: float | tuple[float, float] = 0.0  # from submit_sm to its answer; two: evenly between these
     receipt_delay_s: tuple[float, float] = (0.0, 0.0)  # from the answer to the receipt: evenly between these
     deliver_window: int = 10  # deliver_sm unanswered at once, per session
+    first_sequence_number: int = 1  # of its own requests; above 0x7FFFFFFF: it counts all 32 bits, 0 included
     redelivery_s: float = 1.0  # until a deliver_sm that was refused for now is sent again
     held_limit: int = 100_000  # messages whose answer, receipt or delivery is still due
     log_limit: int = 100_000  # submit_sm that the log keeps

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import struct
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import smpplib.smpp
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUBMIT, SUBMIT_RESP, NACK = 0x00000004, 0x80000004, 0x80000000
+TICK_S = 0.005
+
+
+class Written(NamedTuple):
+    """One submit_sm."""
+
+    at: float  # monotonic seconds, when it was whole
+    connection: int
+    fields: Any  # as smpplib reads it
+    status: int | None  # of its answer on that connection; None: there was none
 
 
 @dataclass
@@ -76,30 +86,28 @@ class Wire:
                 yield at, *numbers, octets[:length]
                 octets = octets[length:]
 
-    def submits(self) -> list[tuple[float, int, Any, bool]]:
-        """submit_sm that were written: when, its connection, its fields, and whether it was refused."""
+    def submits(self) -> list[Written]:
+        """submit_sm that were written, those of a session in order."""
         found = []
         for number in range(len(self.connections)):
-            refused = {
-                sequence
-                for _, command, status, sequence, _ in self.pdus(number, "read")
-                if command in (SUBMIT_RESP, NACK) and status
-            }
+            statuses: dict[int, int] = {}
+            for _, command, status, sequence, _ in self.pdus(number, "read"):
+                if command in (SUBMIT_RESP, NACK):
+                    statuses.setdefault(sequence, status)  # the first answer counts
             for at, command, _, sequence, octets in self.pdus(number, "sent"):
                 if command == SUBMIT:
                     read = smpplib.smpp.parse_pdu(octets, client=NUMBERS, allow_unknown_opt_params=True)
-                    found.append((at, number, read, sequence in refused))
+                    found.append(Written(at, number, read, statuses.get(sequence)))
         return found
 
     def most_unanswered(self) -> int:
         """Of one session, as its SMSC sees it: a request counts from its read to the write of its answer."""
         most = 0
         for number in range(len(self.connections)):
-            answered = {
-                sequence: at
-                for at, command, _, sequence, _ in self.pdus(number, "read")
-                if command in (SUBMIT_RESP, NACK)
-            }
+            answered: dict[int, float] = {}
+            for at, command, _, sequence, _ in self.pdus(number, "read"):
+                if command in (SUBMIT_RESP, NACK):
+                    answered.setdefault(sequence, at)
             steps = []
             for at, command, _, sequence, _ in self.pdus(number, "sent"):
                 if command == SUBMIT:
@@ -110,13 +118,38 @@ class Wire:
                 most = max(most, unanswered)
         return most
 
-    def most_in_a_second(self) -> int:
-        """submit_sm in any sliding second, over all connections."""
-        lately: deque[float] = deque()
-        most = 0
-        for at in sorted(at for at, *_ in self.submits()):
-            lately.append(at)
-            while lately[0] <= at - 1.0:
-                lately.popleft()
-            most = max(most, len(lately))
+    def most_in_a_second(self, ticks: Ticks) -> int:
+        """submit_sm in any sliding second, over all connections: as many as were surely written within one.
+
+        What came while this process stood still was read late, and so may have been written earlier.
+        """
+        reads = sorted(one.at for one in self.submits())
+        most = first = 0
+        for number, at in enumerate(reads):
+            while ticks.earliest(reads[first]) <= at - 1.0:
+                first += 1
+            most = max(most, number - first + 1)
         return most
+
+
+class Ticks:
+    """Notes when this process's loop turns, to tell since when octets may have waited to be read."""
+
+    def __init__(self) -> None:
+        self._at: list[float] = []
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            self._at.append(time.monotonic())
+            await asyncio.sleep(TICK_S)
+
+    def earliest(self, at: float) -> float:
+        """When octets that were read at this instant may have come: the last tick but one."""
+        return self._at[max(0, bisect.bisect_right(self._at, at) - 2)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import struct
 
 import pytest
 import smpp34
@@ -234,6 +235,15 @@ class TestOnTheSocket:
 
             assert (came.command_id, came.command_status, came.sequence_number) == (0x80000000, 0x02, number)
 
+    async def test_nack_unnamed(self):
+        """generic_nack in the place of the answer, and whose request it means nobody can know."""
+        async with scenario(Fault("nack_unnamed", status=0x02)) as smsc, esme(smsc.port) as peer:
+            peer.submit()
+            came = await peer.next()
+
+            assert (came.command_id, came.command_status, came.sequence_number) == (0x80000000, 0x02, 0)
+            assert await peer.barrier() == []
+
     async def test_lose_answer(self):
         """The message is delivered all the same."""
         async with scenario(Fault("lose_answer")) as smsc, esme(smsc.port) as peer:
@@ -346,12 +356,68 @@ class TestOnTheSocket:
             assert answer.sequence_number == number
 
     async def test_unknown_command(self):
-        """A PDU that smpplib has no name for, then the answer."""
-        async with scenario(Fault("unknown_command")) as smsc, esme(smsc.port) as peer:
+        """A PDU of 64 KiB that smpplib has no name for, then the answer."""
+        async with scenario(Fault("unknown_command", octets=65_520)) as smsc, esme(smsc.port) as peer:
             number = peer.submit(registered_delivery=0)
 
-            assert (await peer.next()).command_id == 0x00010200
+            unknown = await peer.next()
+            assert (unknown.command_id, len(unknown.octets)) == (0x00010200, 16 + 65_520)
             assert (await peer.next()).sequence_number == number
+
+    async def test_bare_answer(self):
+        """A header, and no message_id, not even an empty one."""
+        async with scenario(Fault("bare_answer")) as smsc, esme(smsc.port) as peer:
+            number = peer.submit(registered_delivery=0)
+            answer = await peer.next()
+
+            assert (answer.command, answer.command_status, len(answer.octets)) == ("submit_sm_resp", 0, 16)
+            assert answer.sequence_number == number
+
+    async def test_open_answer(self):
+        """The id up to the end of the PDU; a refusal has none that could be cut."""
+        faults = Fault("open_answer"), Fault("refuse", skip=1)
+        async with scenario(*faults) as smsc, esme(smsc.port) as peer:
+            peer.submit(registered_delivery=0)
+            peer.submit(registered_delivery=0)
+            answer, refusal = await peer.next(), await peer.next()
+
+            assert answer.octets[16:].decode() == smsc.log[0].message_id
+            assert len(refusal.octets) == 16
+
+    @pytest.mark.parametrize("octets", [4, 16, 65_536])
+    async def test_false_length(self, octets):
+        """The first four octets lie, and all others are as they were."""
+        async with scenario(Fault("false_length", octets=octets)) as smsc, esme(smsc.port) as peer:
+            number = peer.submit(registered_delivery=0)
+            head = await peer.raw(16)
+
+            assert struct.unpack(">LLLL", head) == (octets, 0x80000004, 0, number)
+            rest = smsc.log[0].message_id.encode() + b"\0"
+            assert await peer.raw(len(rest)) == rest
+
+    async def test_pad_delivery(self):
+        """One octet more than its text and TLVs have, and it stands between them."""
+        async with scenario(Fault("pad_delivery", skip=1)) as smsc, esme(smsc.port) as peer:
+            peer.submit()
+            plain = await peer.next_of("deliver_sm")
+            peer.submit()
+            padded = await peer.next_of("deliver_sm")
+
+            assert len(padded.octets) == len(plain.octets) + 1 == int.from_bytes(padded.octets[:4])
+            end = padded.octets.index(b" text:") + len(b" text:")
+            assert padded.octets[end : end + 3] == b"\0\0\x1e"  # then receipted_message_id
+
+    async def test_cut_delivery(self):
+        """What is left says how much it is."""
+        async with scenario(Fault("cut_delivery", octets=40, count=1), redelivery_s=0.01) as smsc:
+            async with esme(smsc.port) as peer:
+                peer.submit()
+                cut = await peer.next_of("deliver_sm")
+                peer.write("deliver_sm_resp", cut.sequence_number, status=0x64)
+                whole = await peer.next_of("deliver_sm")
+
+        assert len(cut.octets) == int.from_bytes(cut.octets[:4]) == len(whole.octets) - 40
+        assert cut.octets[16:] == whole.octets[16:-40]
 
     async def test_coalesce(self):
         """Answers to requests of different times come in one read."""
@@ -412,6 +478,24 @@ class TestOnTheSocket:
                 peer.write("enquire_link_resp", numbers[-1])
 
             assert numbers == sorted(set(numbers))
+
+    @pytest.mark.parametrize(
+        ("first", "numbers"),
+        [
+            (1, [1, 2, 3]),
+            (0, [0, 1, 2]),
+            (0x7FFFFFFE, [0x7FFFFFFE, 0x7FFFFFFF, 1]),
+            (0xFFFFFFFE, [0xFFFFFFFE, 0xFFFFFFFF, 0]),
+        ],
+    )
+    async def test_sequence_numbers_may_begin_where_no_specification_allows(self, first, numbers):
+        """Up to 0x7FFFFFFF they wrap to 1, above it all 32 bits count."""
+        async with scenario(first_sequence_number=first) as smsc, esme(smsc.port) as peer:
+            for _ in numbers:
+                peer.submit()
+            came = [await peer.next_of("deliver_sm") for _ in numbers]
+
+        assert [one.sequence_number for one in came] == numbers
 
     @pytest.mark.parametrize(("kind", "esm_class"), [("mo_flood", 0), ("receipt_flood", 4)])
     async def test_delivery_floods(self, kind, esm_class):

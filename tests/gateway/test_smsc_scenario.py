@@ -18,6 +18,7 @@ from gateway.smsc import (
     KINDS,
     OUTCOMES,
     SHIPPED,
+    SHIPPED_SCENARIOS,
     Fault,
     NumberRule,
     Scenario,
@@ -75,6 +76,7 @@ class TestReading:
             system_id = "carrier"
             shipped_numbers = false
             deliver_window = 2
+            first_sequence_number = 0xFFFFFFF0
             redelivery_s = 0.5
             held_limit = 9
             [[account]]
@@ -127,6 +129,7 @@ class TestReading:
                 latency_s=(0.1, 0.4),
                 receipt_delay_s=(2.0, 2.0),
                 deliver_window=2,
+                first_sequence_number=0xFFFFFFF0,
                 redelivery_s=0.5,
                 held_limit=9,
                 message_ids="hex",
@@ -313,6 +316,43 @@ def section(table):
 def written(table, marker):
     """The keys of one table that stand behind a marker: "#" default, "#: " example."""
     return "".join(f"{line}\n" for line in re.findall(rf"^{marker}([a-z_]+ = .*)$", section(table), re.MULTILINE))
+
+
+SHIPPED_FILES = sorted(SHIPPED_SCENARIOS.iterdir())
+
+
+class TestShippedScenarios:
+    """Those that are installed with the package."""
+
+    @pytest.mark.parametrize("file", SHIPPED_FILES, ids=lambda file: file.stem)
+    def test_each_changes_something_and_the_manual_says_what(self, file):
+        """Its first line is its row in the manual."""
+        first, second, *_ = file.read_text(encoding="utf-8").splitlines()
+
+        assert f"| `{file.stem}` | {first.removeprefix('# ')} |" in MANUAL
+        assert second.startswith(f"# tocsin smsc --scenario {file.stem};")
+        assert load(file) != Scenario()
+
+    def test_the_manual_names_no_other(self):
+        """A row for each file."""
+        part = MANUAL.split("\n## Shipped scenarios\n", 1)[1].split("\n## ", 1)[0]
+
+        assert re.findall(r"^\| `(.+?)` \|", part, re.MULTILINE) == [file.stem for file in SHIPPED_FILES]
+
+    def test_a_name_is_a_shipped_one_unless_a_file_here_has_it(self, tmp_path, monkeypatch):
+        """So nobody has to know where the package is installed."""
+        monkeypatch.chdir(tmp_path)
+        assert load("throttled") == load(SHIPPED_SCENARIOS / "throttled.toml")
+
+        (tmp_path / "throttled").write_text("seed = 5")
+        assert load("throttled") == Scenario(seed=5)
+
+    @pytest.mark.parametrize("name", ["throttle", "throttled.toml", "../scenarios/throttled", ""])
+    def test_another_name_is_a_file_that_is_not_there(self, tmp_path, monkeypatch, name):
+        """The message is that of any missing file."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigError, match="cannot be read: "):
+            load(name)
 
 
 class TestManual:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from tests.fakes.smsc import Smsc
 from tests.journey.running import LINK, Relay, Running, app_of, journey, until, write_file
 
@@ -168,3 +170,20 @@ async def test_a_long_reply_comes_whole_over_the_wire_whatever_the_order_of_its_
             ("5", "By tlv"),
         ]
         assert {(row["parts"], row["missing"]) for row in rows} == {(2, 0)}
+
+
+async def test_the_largest_payload_that_a_tlv_can_hold_is_stored_whole_under_a_sequence_number_of_32_bits(
+    tmp_path, queue_url
+):
+    """A PDU of 64 KiB and more, and a number beyond SMPP's last one: answered with that number, and not a letter is lost."""
+    text = b"".join(b"%07d " % place for place in range(8192))[:65_535]
+    body = (
+        b"\0\1\1" + b"447700900123\0" + b"\0\0" + b"88222\0" + bytes(10) + struct.pack(">HH", 0x0424, len(text)) + text
+    )
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.receiver().send_raw(struct.pack(">LLLL", 16 + len(body), 0x05, 0, 0xFFFF_FFFF) + body)
+
+        (answer,) = await world.smsc.seen("deliver_sm_resp")
+        assert (answer.status, answer.sequence) == (0, 0xFFFF_FFFF)
+        (row,) = await world.app.fetch("select * from tocsin.inbox")
+        assert row["text"] == text.decode()
