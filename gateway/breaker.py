@@ -2,8 +2,8 @@
 
     refusal                                   what is held                                  first hold, longest
     ESME_RMSGQFUL                             the destination                               5 s, 5 min
-    the same of five destinations, a fifth    the link, as after ESME_RTHROTTLED
-    of all answers
+    the same of five destinations, half of    the link, as after ESME_RTHROTTLED
+    all answers
     ESME_RINVSRCADR three times               the sender                                    1 min, 15 min
     half of 20 answers, in 30 s, are faults   lanes 1 to 5 of the link                      10 s, 5 min
 
@@ -26,7 +26,7 @@ INVALID_SOURCE: Final = 0x0A
 MOST_HELD: Final = 10_000  # keys; the oldest goes
 FULL_SPREADS_AT: Final = 5  # destinations
 FULL_WITHIN_S: Final = 10.0
-FULL_SHARE: Final = 4  # segments accepted for each one, at most: a few full handsets are no full SMSC
+FULL_SHARE: Final = 1  # segments accepted for each one, at most: some full handsets are no full SMSC
 SENDER_REFUSALS: Final = 3  # in a row; one may be the SMSC's whim
 FAULTS: Final = 20
 FAULTS_WITHIN_S: Final = 30.0
