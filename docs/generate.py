@@ -25,6 +25,7 @@ from dispatcher.cli import tocsin  # noqa: E402
 from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
 from dispatcher.metrics import DispatcherMetrics, new_registry  # noqa: E402
 from dispatcher.status import EmergencyStatus, EventStatus, LaneStatus, LinkStatus, Status  # noqa: E402
+from docs import carriers as carriers_page  # noqa: E402
 from gateway import GatewayMetrics  # noqa: E402
 
 MADE = "<!-- made by docs/generate.py; do not edit -->\n"
@@ -353,11 +354,23 @@ def commands() -> str:
     return "\n".join(lines)
 
 
+def carriers() -> str:
+    """What carriers do, line by line."""
+    return MADE + "\n" + carriers_page.page()
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"settings": settings, "metrics": metrics, "status": status, "events": events, "commands": commands}
+PAGES = {
+    "settings": settings,
+    "metrics": metrics,
+    "status": status,
+    "events": events,
+    "commands": commands,
+    "carriers": carriers,
+}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 import structlog
@@ -13,6 +14,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.receipts import TELL_UNMATCHED_AFTER_S
 from dispatcher.store import PROBING, connect
 from gateway import DeliveryState, Receipt, Verdict
+from tests.dispatcher.chores import DAY_S, PARTITIONS_OF_OLD
 from tests.dispatcher.instance import WAIT_S, Given, instance, tables
 from tests.journey.running import LINK
 
@@ -242,6 +244,40 @@ async def test_of_two_candidates_the_address_decides(tmp_path, queue_url):
         await one.receive(receipt("m1", source="447700900555"))
 
         assert [await one.app.state(n) for n in (first, other)] == ["submitted", "delivered"]
+
+
+async def older(one, number: int, days: int) -> None:
+    """Let the job's segments have been taken so many days ago."""
+    await one.app.connection.execute(PARTITIONS_OF_OLD)
+    await one.app.connection.execute(
+        "update tocsin.sent set submitted_at = now() - make_interval(days => $2) where job_id = $1", number, days
+    )
+
+
+async def test_an_id_that_was_used_weeks_ago_means_the_new_segment(tmp_path, queue_url):
+    """SMSCs count from the beginning again; no receipt comes for what ended long ago."""
+    async with instance(tmp_path, queue_url) as one:
+        one.receipts._horizon_s = 2 * DAY_S  # past that no receipt is waited for
+        old = await one.sent(["m1"])
+        await older(one, old, 4)
+        new = await one.sent(["m1"])
+
+        (given,) = await one.receive(receipt("m1"))
+
+        assert given.answers == [OK]
+        assert [await one.app.state(number) for number in (old, new)] == ["submitted", "delivered"]
+
+
+@pytest.mark.parametrize("submitted_on", ["", "0001010000", "9912312359", "today"])
+async def test_a_date_that_is_wrong_still_finds_its_segment(tmp_path, queue_url, submitted_on):
+    """Dates are in the carrier's own time, or made up: one may shorten the first look, and never the last."""
+    async with instance(tmp_path, queue_url) as one:
+        number = await one.sent(["m1"])
+        await older(one, number, 2)
+
+        await one.receive(receipt("m1", submitted_on=submitted_on.replace("today", f"{datetime.now(UTC):%y%m%d%H%M}")))
+
+        assert await one.app.state(number) == "delivered"
 
 
 async def test_an_early_receipt_waits_for_its_segment(tmp_path, queue_url):

@@ -31,6 +31,24 @@ async def came(a, command):
 
 
 class TestAsking:
+    @pytest.mark.parametrize(
+        ("inquiry", "response", "status"),
+        [(query(), QUERY_RESP, 0x0C), (query(), QUERY_RESP, 0x67), (cancel(), CANCEL_RESP, 0x0C)],
+    )
+    async def test_a_refusal_is_told_with_its_status_and_the_next_is_asked(self, inquiry, response, status):
+        """An id that the SMSC does not know, a query that failed: about this message, and about no other."""
+        async with account() as a:
+            for number in (1, 2):
+                asked = a.link.inquire(inquiry)
+                (*_, logged) = await a.smsc.seen(f"{inquiry.kind}_sm", number)
+                a.smsc.sessions[0].send_raw(pdu(response, logged.sequence, b"", status))
+                reply = await asked
+                assert (reply.outcome, reply.command_status) == ("answered", status)
+
+            assert a.link.is_bound
+            assert not a.link.is_failing
+            assert a.seen.results == []
+
     async def test_a_query_names_the_message_and_its_source(self):
         """And tells the state, the network's error and the date."""
         async with account() as a:

@@ -74,7 +74,8 @@ class TestWhatIsAReceipt:
     def test_ussd_is_neither(self, service_type, tlvs):
         """Acknowledged and left alone; CMT is the ordinary service of any text message."""
         assert parse(deliver(b"*100#", *tlvs, service_type=service_type)) is None
-        assert inbound(b"YES", service_type="CMT").text == "YES"
+        for other in ("CMT", "WAP", "VMN"):
+            assert inbound(b"YES", service_type=other).text == "YES"
 
 
 class TestReceiptFields:

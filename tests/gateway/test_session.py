@@ -491,6 +491,27 @@ class TestRequestsOfTheSmsc:
         assert event == Unexpected("request", SUBMIT_SM, 5, 0)
         assert [(frame.command_id, frame.sequence_number) for frame in sent(session)] == [(GENERIC_NACK, 5)]
 
+    def test_a_status_in_a_request_is_ignored(self):
+        """SMPP v3.4 section 3.2: command_status says something in answers alone."""
+        session = bound()
+        delivery, ask, leave = (
+            deliver(5),
+            pdu(ENQUIRE_LINK, 6, command_status=0x08),
+            pdu(UNBIND, 7, command_status=0x58),
+        )
+        delivery = delivery[:8] + (0xFF).to_bytes(4) + delivery[12:]
+
+        (event,) = session.receive(delivery + ask, 1.0)
+        assert isinstance(event, Delivered)
+        assert session.answer(5, 0)
+        assert isinstance(session.receive(leave, 1.0)[0], UnbindReceived)
+
+        assert [(frame.command_id, frame.command_status, frame.sequence_number) for frame in sent(session)] == [
+            (ENQUIRE_LINK | RESP, 0, 6),
+            (DELIVER_SM | RESP, 0, 5),
+            (UNBIND | RESP, 0, 7),
+        ]
+
     def test_an_unknown_answer_is_dropped(self):
         """An answer is never answered."""
         session = bound()
