@@ -126,26 +126,33 @@ class Asked:
 async def ask(connection: Connection, job_id: int, kind: str, *, why: str, who: str, wait_s: float) -> list[Asked]:
     """Have the SMSC asked about each accepted part of a job without a final receipt: cancel or query; none: empty.
 
-    Waits for the daemon that owns the link, and for the SMSC, for so long at most.
+    Waits for the daemon that owns the link, and for the SMSC, for so long at most; what no daemon has taken by then
+    is taken back. A user who may not read the evidence, as apps may not, asks nothing.
 
     Raises:
         StoreUnavailable: nothing is known; it may have been asked.
 
     """
+    (evidence,) = await connection.fetch("may_read_evidence")
+    if not evidence["allowed"]:
+        return []
     ids = [row["id"] for row in await connection.fetch("ask_about", job_id, kind, why, who)]
     if not ids:
         return []
     ends_at = time.monotonic() + wait_s
     while True:
+        is_late = time.monotonic() >= ends_at
+        if is_late:
+            await connection.fetch("withdraw_inquiries", array(ids))
         rows = await connection.fetch("inquiries", array(ids))
-        if all(row["is_over"] for row in rows) or time.monotonic() >= ends_at:
+        if is_late or all(row["is_over"] for row in rows):
             break
         await asyncio.sleep(LOOK_S)
     return [
         Asked(
             row["part"],
             row["link"],
-            row["outcome"] or ("unanswered" if row["is_sent"] else "not asked"),
+            row["outcome"],
             row["command_status"],
             row["message_state"],
             row["error_code"],

@@ -76,8 +76,8 @@ class Inquiries:
         await connection.fetch("prune_inquiries")
 
     def _ask(self, row: Record) -> None:
-        settings = self._links[row["link"]]
-        if row["link"] not in self._gateway():
+        settings = self._links.get(row["link"])
+        if settings is None or row["link"] not in self._gateway():
             self._note(row["inquiry_id"], Reply("session_lost"))
             return
         inquiry = Inquiry(

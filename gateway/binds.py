@@ -17,7 +17,6 @@ import structlog
 
 from gateway import status
 from gateway.backoff import PROVEN_AFTER_S, Backoff
-from gateway.inquiry import Reply
 from gateway.session import (
     BindKind,
     BindRefused,
@@ -39,9 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from config.settings import LinkSettings
-    from gateway.inquiry import Ended, Inquiry
     from gateway.observer import LinkState
-    from gateway.throttle import Throttle
 
 FENCED_PAUSE_S: Final = 0.5  # between looks at a fence that says no
 INTERFACE_VERSIONS: Final = {"3.3": 0x33, "3.4": 0x34, "5.0": 0x50}
@@ -141,37 +138,6 @@ class Binds:
     def is_blocked(self) -> bool:
         """Say that a session with free slots waits for its socket to take more."""
         return any(live.transport.is_blocked and live.session.free(lane0=True) for live in self.live)
-
-    def inquire(self, inquiry: Inquiry, throttle: Throttle, *, may_send: bool) -> asyncio.Future[Reply]:
-        """Ask over the freest session; the outcome is there at once where it cannot be asked.
-
-        It takes a slot of the window and one of the rate's segments, of what is not lane 0's. Raises LocalError for a
-        field that does not fit.
-        """
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        now = time.monotonic()
-        live = self.freest()
-        if live is None or not may_send:
-            future.set_result(Reply("busy" if may_send else "session_lost"))
-        elif inquiry.kind in live.unsupported:
-            future.set_result(Reply("unsupported"))
-        elif not live.session.free(lane0=False) or not throttle.allowance(now, lane0=False):
-            future.set_result(Reply("busy"))
-        else:
-            live.session.inquire(inquiry, (future, inquiry.kind), now)
-            throttle.take(now)
-            if not live.transport.flush() and not future.done():
-                future.set_result(Reply("session_lost"))  # fenced, or the socket is gone: it was not written
-        return future
-
-    @staticmethod
-    def replied(live: Live, event: Ended) -> None:
-        """Take what came of an inquiry."""
-        future, kind = event.token
-        if event.reply.outcome == "unsupported":
-            live.unsupported.add(kind)
-        if not future.done():
-            future.set_result(event.reply)
 
     def proven(self) -> None:
         """Note that a segment was accepted, so the account and the way to it are good."""

@@ -1,8 +1,9 @@
 """query_sm and cancel_sm: asking an SMSC about a message that it has accepted (SMPP v3.4 sections 4.8 and 4.9).
 
-A request takes a slot of the window beside the submit_sm, outside of lane 0's reserve. Any answer is told as it is; no
-answer, and the end of the session, are outcomes as well. An SMSC that does not offer the operation answers generic_nack
-or ESME_RINVCMDID: then it is not asked again on that session.
+A request takes a slot of the window and one of the rate's segments, beside the submit_sm and outside of lane 0's
+reserve: carriers count requests, whatever they ask. Any answer is told as it is; no answer, and the end of the session,
+are outcomes as well. An SMSC that does not offer the operation answers generic_nack or ESME_RINVCMDID: then it is not
+asked again on that session.
 """
 
 from __future__ import annotations

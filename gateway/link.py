@@ -22,6 +22,7 @@ import structlog
 
 from gateway import status
 from gateway.answers import Answers
+from gateway.asking import Asking, replied
 from gateway.binds import Binds, Live
 from gateway.errors import LocalError
 from gateway.forms import body_of
@@ -109,6 +110,7 @@ class Link:
             on_events=self._take,
             on_state=self._set_state,
         )
+        self._asking = Asking(self._binds, self._throttle)
         self._loop: asyncio.AbstractEventLoop
         self._is_stopping = False
         self._is_paused = False
@@ -233,7 +235,9 @@ class Link:
 
     def inquire(self, inquiry: Inquiry) -> asyncio.Future[Reply]:
         """Ask the SMSC about a message, or to cancel it. Raises LocalError for a field that does not fit."""
-        return self._binds.inquire(inquiry, self._throttle, may_send=self.can_send)
+        asked = self._asking.put(inquiry, self.settings.response_timeout_s)
+        self._pump()
+        return asked
 
     def expect_urgent(self, for_s: float) -> None:
         """Keep lanes 1 to 5 waiting while more of lane 0 comes, at most for so long; 0.0: no more of it comes now.
@@ -322,7 +326,7 @@ class Link:
             elif isinstance(event, Unanswered):
                 self._take_unanswered(event, now, results)
             elif isinstance(event, Ended):
-                self._binds.replied(live, event)
+                replied(live, event)
             else:
                 self._take_change(live, event, now)
         if repeats:
@@ -418,6 +422,7 @@ class Link:
         recalled, self._refused = self._refused, []
         if not self.can_send:
             self._metrics.held.by(None, time.monotonic())
+            self._asking.recall()
             self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
         elif self._holds_others:
             self._leaving.update((id(submission), submission) for submission in self._rooms.drain(LANES[1:]))
@@ -448,12 +453,14 @@ class Link:
         if self._is_pumping:
             return
         if not self.can_send:
-            if self._rooms or self._leaving:
+            if self._rooms or self._leaving or self._asking:
                 self._recall()
             return
         self._is_pumping = True
         try:
             now = time.monotonic()
+            if self._asking and not self._rooms.waits(0) and now >= self._rooms.lane_0_until:
+                self._asking.write(now)
             written = self._write_slice(now)
         finally:
             self._is_pumping = False
@@ -461,7 +468,7 @@ class Link:
             self._tell_expired()
         waits = bool(self._rooms)
         self._metrics.held.by(self._holding_part(now) if waits and not written else None, now)
-        if waits:
+        if waits or self._asking:
             if written:
                 self._pump_soon()
             else:

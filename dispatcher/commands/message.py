@@ -180,12 +180,11 @@ def cancel(path: str, job_id: int, wait_s: float, *, as_json: bool) -> int:
             outcome = await queue.cancel(connection, job_id)
             if outcome != "too_late":
                 return outcome, []
+            view = await queue.look(connection, job_id)
             asked = await queue.ask(connection, job_id, "cancel", why="", who=person(), wait_s=wait_s)
-            return outcome, asked
+            return "cancelled_by_smsc" if view is not None and _is_cancelled(view, asked) else outcome, asked
 
     outcome, said = asyncio.run(work())
-    if said and all(one.outcome == "answered" and not one.command_status for one in said):
-        outcome = "cancelled_by_smsc"
     if as_json:
         print_json({"job_id": job_id, "outcome": outcome} | ({"smsc": [asdict(one) for one in said]} if said else {}))
         return DONE if outcome.startswith("cancelled") else REFUSED
@@ -195,6 +194,13 @@ def cancel(path: str, job_id: int, wait_s: float, *, as_json: bool) -> int:
         raise Stopped(REFUSED, f"job {job_id}: {outcome}")
     click.echo(outcome)
     return DONE
+
+
+def _is_cancelled(view: queue.JobView, said: list[queue.Asked]) -> bool:
+    """Whether the SMSC cancelled all that it had taken, and that was the whole message."""
+    is_whole = {one.part for one in said} == set(range(1, int(str(view.state["parts"])) + 1))
+    is_done = all(one.outcome == "answered" and not one.command_status for one in said)
+    return is_whole and is_done and len(said) == len(view.parts or [])
 
 
 def _said(one: queue.Asked) -> str:

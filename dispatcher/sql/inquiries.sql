@@ -5,10 +5,16 @@ select ask_about as id from tocsin.ask_about($1::bigint, $2::text, $3::text, $4:
 
 -- name: inquiries
 -- What came of the inquiries $1, an array literal in text, in order. Index: primary key. Locks: none.
-select inquiry_id, part, link, sent_at is not null as is_sent, answered_at is not null as is_over, coalesce(outcome, '') as outcome,
+select inquiry_id, part, link, answered_at is not null as is_over, coalesce(outcome, 'unanswered') as outcome,
        coalesce(command_status, 0) as command_status, coalesce(message_state, '') as message_state, coalesce(error_code, 0) as error_code,
        coalesce(final_date, '') as final_date
 from tocsin.inquiry where inquiry_id = any ($1::text::bigint[]) order by part, inquiry_id;
+
+-- name: withdraw_inquiries
+-- Takes back those of the inquiries $1, an array literal in text, that nobody took: nobody asks them any more.
+-- Index: primary key. Locks: the rows; waits for an instance that takes them at this moment.
+update tocsin.inquiry set sent_at = now(), answered_at = now(), outcome = 'not asked'
+where inquiry_id = any ($1::text::bigint[]) and sent_at is null;
 
 -- name: take_inquiries
 -- Takes what is to be asked over the links $1 (epochs $2): array literals in text. An inquiry that nobody took within a minute is not asked

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gateway.smsc.deliveries import Delivery
     from gateway.smsc.faults import Kind, Plan
+    from gateway.smsc.inquiries import Inquired
     from gateway.smsc.smsc import Smsc, Submitted
 
 UNBIND_WAIT_S: Final = 5.0  # for the answer to our unbind
@@ -71,6 +72,11 @@ class Connection(asyncio.Protocol):
             session.answer(number, submitted.command_status, submitted.message_id)
         if treatment.is_doubled:
             session.repeat()
+        self._flush_soon()
+
+    def answer_inquiry(self, asked: Inquired, command_status: int, body: bytes = b"") -> None:
+        """Answer a query_sm or cancel_sm."""
+        self.session.answer_inquiry(asked, command_status, body)
         self._flush_soon()
 
     def answer_in_reverse(self, submitted: Submitted, batch: int, wait_s: float) -> None:

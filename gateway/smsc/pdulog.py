@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gateway import codec, gsm7
 from gateway.errors import BrokenStream, MalformedBody
-from gateway.pdu import AnyPdu, CommandId, DeliverSm, Pdu, SubmitSmResp, Tag
+from gateway.inquiry import COMMANDS
+from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, Pdu, SubmitSmResp, Tag
 from gateway.status import name as status_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ SHORTEST_NUMBER: Final = 7  # digits; what has fewer is a short code
 UDHI: Final = 0x40
 KIND: Final = 0x3C  # esm_class: what kind of message it is; 0 is an ordinary one
 CODECS: Final = {0x01: "ascii", 0x03: "latin-1", 0x08: "utf-16-be"}  # of data_coding; 0 is GSM-7
+NAMES: Final = {  # of the operations whose bodies are not looked into here
+    command | bit: f"{kind}_sm{resp}"
+    for kind, command in COMMANDS.items()
+    for bit, resp in ((0, ""), (RESPONSE_BIT, "_resp"))
+}
 ADDRESSES: Final = frozenset({"source_addr", "destination_addr"})
 TEXTS: Final = frozenset({"short_message", "message_payload"})
 
@@ -134,7 +140,7 @@ def _head(command_id: int, command_status: int, sequence_number: int, system_id:
     known = command_id in CommandId.__members__.values()
     return {
         "system_id": system_id,
-        "command": CommandId(command_id).name.lower() if known else f"0x{command_id:08x}",
+        "command": CommandId(command_id).name.lower() if known else NAMES.get(command_id, f"0x{command_id:08x}"),
         "sequence_number": sequence_number,
         "command_status": command_status,
         "status": status_name(command_status),

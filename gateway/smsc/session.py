@@ -7,7 +7,8 @@ status and the session goes on; a length that is impossible ends it (`is_over`),
       |              |                ^
       +--refused-----+--broken stream-+
 
-Binds, enquire_link and unbind are answered here. A submit_sm is given to the owner, who answers it when he likes.
+Binds, enquire_link and unbind are answered here. submit_sm, query_sm and cancel_sm are given to the owner, who answers
+them when he likes.
 The owner may look at each frame first (`admit`), which is how a simulator stays silent.
 """
 
@@ -19,6 +20,7 @@ from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody
 from gateway.pdu import RESPONSE_BIT, CommandId, FrameReader, Pdu, Tag
 from gateway.smsc.deliveries import Delivery
+from gateway.smsc.inquiries import CANCEL_SM, QUERY_SM, Inquired, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +53,7 @@ class Acknowledged(NamedTuple):
     command_status: int
 
 
-Event = Asked | Acknowledged
+Event = Asked | Inquired | Acknowledged
 
 
 class Session:
@@ -146,6 +148,10 @@ class Session:
         body = b"" if command_status else message_id.encode("ascii") + b"\0"
         self._send(CommandId.SUBMIT_SM_RESP, command_status, sequence_number, body)
 
+    def answer_inquiry(self, asked: Inquired, command_status: int, body: bytes = b"") -> None:
+        """Put query_sm_resp or cancel_sm_resp out."""
+        self._send(asked.command_id | RESPONSE_BIT, command_status, asked.sequence_number, body)
+
     def repeat(self) -> None:
         """Put the PDU out once more that was put out last."""
         self._outgoing.append(self._outgoing[-1])
@@ -200,6 +206,8 @@ class Session:
                 events.append(Asked(pdu))
             else:
                 self._send(CommandId.SUBMIT_SM_RESP, INVALID_BIND_STATUS, number)
+        elif pdu.command_id in {QUERY_SM, CANCEL_SM} and isinstance(pdu, Pdu):
+            self._read_inquiry(pdu, events)
         elif pdu.command_id in {CommandId.DELIVER_SM_RESP, CommandId.GENERIC_NACK}:
             delivery = self._deliveries.pop(number, None)
             if delivery is not None:
@@ -215,6 +223,17 @@ class Session:
             self.is_over = True
         elif not pdu.command_id & RESPONSE_BIT:
             self._send(CommandId.GENERIC_NACK, INVALID_COMMAND_ID, number)
+
+    def _read_inquiry(self, pdu: Pdu, events: list[Event]) -> None:
+        asked = read(pdu)
+        if self.is_unbinding:
+            return
+        if not self.submits:
+            self._send(pdu.command_id | RESPONSE_BIT, INVALID_BIND_STATUS, pdu.sequence_number)
+        elif asked is None:
+            self._send(pdu.command_id | RESPONSE_BIT, INVALID_COMMAND_LENGTH, pdu.sequence_number)
+        else:
+            events.append(asked)
 
     def _read_bind(self, pdu: Pdu) -> None:
         if self.kind is not None:

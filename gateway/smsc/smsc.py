@@ -4,6 +4,9 @@ An accepted message is answered `latency_s` later, and its receipt goes out a wh
 session of the same account that receives. While none is there, receipts wait. A deliver_sm that is not answered
 with success is sent again later, unless the ESME said that it can never take it.
 
+query_sm and cancel_sm are answered at once, from what is remembered of the last `log_limit` accepted messages; a
+receipt says DELETED after a cancel.
+
 What waits is bounded: above `held_limit` messages, submit_sm is answered with ESME_RMSGQFUL. A peer that does not
 read is not read from either.
 
@@ -25,6 +28,7 @@ from gateway.pdu import Pdu
 from gateway.smsc import traffic
 from gateway.smsc.connection import Connection
 from gateway.smsc.deliveries import (
+    DELETED,
     DELIVERED,
     ENROUTE,
     INTERMEDIATE,
@@ -36,6 +40,7 @@ from gateway.smsc.deliveries import (
 )
 from gateway.smsc.faults import PLAIN, Treatment
 from gateway.smsc.ids import MessageIds
+from gateway.smsc.inquiries import CANCEL_SM, Inquired, Message, Messages, state_body
 from gateway.smsc.session import Acknowledged, Asked, Event
 from gateway.smsc.settings import SmscSettings
 
@@ -102,6 +107,7 @@ class Smsc:
         self._waiting: dict[str, deque[Delivery]] = {}  # system_id -> deliveries for which no session had room
         start = secrets.randbits(64) if chance is None else chance.getrandbits(64)  # a restart gives other ids
         self._ids = MessageIds(self.settings.message_ids, self.settings.receipt_message_ids, start=start)
+        self._accepted = Messages(self.settings.log_limit)
         self._references = 0
         self._server: asyncio.Server | None = None
         self._is_stopping = False
@@ -226,6 +232,8 @@ class Smsc:
         for event in events:
             if isinstance(event, Asked):
                 self._submit(connection, event.pdu, now)
+            elif isinstance(event, Inquired):
+                self._inquire(connection, event, now)
             elif isinstance(event, Acknowledged):
                 self._acknowledged(connection, event)
         if connection.session.kind is not None:
@@ -288,19 +296,46 @@ class Smsc:
         state = submitted.treatment.message_state
         if state is None:
             state = self._outcome(submitted)
+        now = datetime.now(UTC)
+        delay_s = 0.0 if self.settings.receipt_first else self._drawn(self.settings.receipt_delay_s)
+        message = Message(submitted, state, now, time.monotonic(), delay_s)
+        self._accepted.remember(message)
         if not (submitted.treatment.has_receipt and is_wanted(submitted.pdu.number("registered_delivery"), state)):
             self.held -= 1
             self._changed.set()
             return
-        now = datetime.now(UTC)
         if self.settings.intermediate != "none":
             self.held += 1
             self._send_receipt(submitted, ENROUTE, now)
-        delay_s = 0.0 if self.settings.receipt_first else self._drawn(self.settings.receipt_delay_s)
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._send_receipt, submitted, state, now)
+            loop = asyncio.get_running_loop()
+            message.receipt_timer = loop.call_later(delay_s, self._send_receipt, submitted, state, now)
         else:
             self._send_receipt(submitted, state, now)
+
+    def _inquire(self, connection: Connection, asked: Inquired, now: float) -> None:
+        """Answer a query_sm or cancel_sm, and do what a cancel_sm asks for."""
+        command_status, message = self._accepted.judge(asked, connection.session.system_id, now)
+        if command_status or message is None:
+            connection.answer_inquiry(asked, command_status)
+        elif asked.command_id == CANCEL_SM:
+            connection.answer_inquiry(asked, OK)
+            self._delete(message, now)
+        else:
+            connection.answer_inquiry(asked, OK, state_body(message, now, self.settings.receipt_error))
+
+    def _delete(self, message: Message, now: float) -> None:
+        """Take a message back, with the receipt that says so in the place of the one that was due."""
+        message.delete(now, datetime.now(UTC))
+        if message.receipt_timer is None:
+            self.held += 1
+        else:
+            message.receipt_timer.cancel()
+        submitted = message.submitted
+        if submitted.treatment.has_receipt and is_wanted(submitted.pdu.number("registered_delivery"), DELETED):
+            self._send_receipt(submitted, DELETED, message.submitted_on)
+        else:
+            self.held -= 1
 
     def _send_receipt(self, submitted: Submitted, state: int, submitted_on: datetime) -> None:
         settings = self.settings

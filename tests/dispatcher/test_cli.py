@@ -287,6 +287,12 @@ def test_an_app_sees_the_state_without_the_evidence(command, write):
         assert app("enqueue", TO, TEXT) == 0
         assert app("job", "1", "--json") == 0
         assert json.loads(app.out)["evidence"] is None
+        command.sql(
+            EVIDENCE.replace("session_user", f"'{user}'").replace("40, '000', now()", "null, null, null"), "5f2a"
+        )
+        assert app("cancel", "9") == 1
+        assert app.err == "tocsin: job 9: too_late\n"
+        assert command.sql("select count(*) from tocsin.inquiry") == 0
         assert app("apply") == 3
         assert "lacks a privilege" in app.err
     finally:

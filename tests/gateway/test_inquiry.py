@@ -104,7 +104,7 @@ class TestAsking:
             assert (await a.link.inquire(query())).outcome == "session_lost"
 
     async def test_it_takes_a_slot_of_the_window_that_is_not_lane_0_s(self):
-        """With all others taken it is not asked, and it keeps a submit_sm waiting as one would."""
+        """With all others taken it waits, and it keeps a submit_sm waiting as one would."""
         async with account(
             window_size=3, prepare=lambda smsc: setattr(smsc, "on_submit", lambda _: Answer(withhold=True))
         ) as a:
@@ -113,11 +113,58 @@ class TestAsking:
             await a.smsc.seen("submit_sm")
             await asyncio.sleep(0.05)
             assert len(a.smsc.received("submit_sm")) == 1
-            assert (await a.link.inquire(query())).outcome == "busy"
+            second = a.link.inquire(query("m2"))
+            await asyncio.sleep(0.05)
+            assert len(a.smsc.received("query_sm")) == 1
             sequence, _ = await came(a, "query_sm")
             a.smsc.sessions[0].send_raw(pdu(QUERY_RESP, sequence, b"\0\0\0\0"))
             assert (await first).message_state == "0"
+            await a.smsc.seen("query_sm", 2)
+            assert len(a.smsc.received("submit_sm")) == 1
+            (*_, logged) = a.smsc.received("query_sm")
+            a.smsc.sessions[0].send_raw(pdu(QUERY_RESP, logged.sequence, b"\0\0\0\0"))
+            await second
             await a.smsc.seen("submit_sm", 2)
+
+    async def test_it_goes_before_what_waits_in_lanes_1_to_5(self):
+        """On a link that is full for as long as anybody looks, an operator would else ask in vain."""
+        async with account(throughput_per_s=20) as a:
+            a.link.submit([submission() for _ in range(20)])
+            await a.smsc.seen("submit_sm")
+            asked = a.link.inquire(query())
+            sequence, _ = await came(a, "query_sm")
+            before = len(a.smsc.received("submit_sm"))
+            a.smsc.sessions[0].send_raw(pdu(QUERY_RESP, sequence, b"m1\0\0\2\0"))
+            assert (await asked).message_state == "DELIVERED"
+            await a.smsc.seen("submit_sm", before + 5)  # and they go on
+            written = [one.at for one in a.smsc.log if one.command in {"submit_sm", "query_sm"} and not one.sent]
+
+        assert before < 10
+        assert all(later - earlier >= 1.0 for earlier, later in zip(written, written[20:], strict=False))
+
+    async def test_it_goes_behind_lane_0(self):
+        """An emergency never waits for what an operator asks."""
+        async with account(throughput_per_s=20) as a:
+            a.link.submit([submission(lane=0) for _ in range(12)])
+            asked = a.link.inquire(query())
+            await a.smsc.seen("query_sm")
+            asked.cancel()
+
+            assert [one.command for one in a.smsc.log if one.command in {"submit_sm", "query_sm"} and not one.sent] == [
+                *["submit_sm"] * 12,
+                "query_sm",
+            ]
+
+    async def test_what_could_not_go_in_time_is_told(self):
+        """The SMSC holds the link with ESME_RTHROTTLED: it was not asked, and is not asked later."""
+        async with account(
+            response_timeout_s=0.3, prepare=lambda smsc: setattr(smsc, "on_submit", lambda _: Answer(status=0x58))
+        ) as a:
+            a.link.submit([submission()])
+            await a.seen.until(lambda: a.link.held_for_s)
+            assert (await a.link.inquire(query())).outcome == "busy"
+            await a.smsc.seen("submit_sm", 2)
+            assert a.smsc.received("query_sm") == []
 
     @pytest.mark.parametrize(
         "body", [b"", b"m1", b"m1\0", b"m1\0\xff\0", b"\xff" * 70, b"m1\0" + b"x" * 50 + b"\0\x09\x07\x00"]

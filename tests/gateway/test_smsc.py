@@ -201,6 +201,8 @@ class TestSession:
             plain(CommandId.DELIVER_SM, 1, body=b"\0" * 20),
             plain(CommandId.SUBMIT_SM_RESP, 1),
             plain(0x0B, 1, body=b"a\0b\0"),
+            plain(0x03, 1, body=b"abc-1\0\5\0Northside\0"),
+            plain(0x08, 1, body=b"\0abc-1\0\5\0Northside\0\1\1" + b"447700900001\0"),
             b"\xff\xff\xff\xff",
         ]
         for _ in range(300):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dispatcher import enqueue as queue
 from dispatcher.store import connect
-from tests.journey.running import LINK, journey, until
+from gateway.smsc import Smsc as Simulator
+from gateway.smsc import SmscSettings
+from tests.journey.running import LINK, ROOT, TOCSIN, Running, app_of, journey, until, write_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.fakes.smsc import Logged, Smsc
 
 TO = "447700900123"
@@ -39,6 +45,15 @@ async def asked(url: str, job_id: int, kind: str, wait_s: float = 10.0) -> list[
         return await queue.ask(connection, job_id, kind, why="", who="me", wait_s=wait_s)
     finally:
         await connection.close()
+
+
+async def command(path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
+    """Call ``tocsin``; gives its exit code and what it printed as JSON."""
+    called = await asyncio.create_subprocess_exec(
+        sys.executable, *TOCSIN, *arguments, "--config", str(path), "--json", cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await called.communicate()
+    return called.returncode or 0, json.loads(out)
 
 
 async def test_each_accepted_part_is_asked_to_be_cancelled_and_the_smsc_s_word_is_told(tmp_path, queue_url):
@@ -141,3 +156,60 @@ async def test_a_taken_inquiry_is_never_asked_again(tmp_path, queue_url):
         await asyncio.sleep(0.5)
 
         assert world.smsc.received("cancel_sm") == []
+
+
+async def test_what_an_smsc_cancelled_is_undelivered_by_its_receipt(tmp_path, queue_url):
+    """From the command to the receipt DELETED; the command says that all of it was cancelled, and a second one that it is over."""
+    async with Simulator(SmscSettings(receipt_delay_s=(60.0, 60.0))) as smsc, app_of(queue_url) as app:
+        path = write_file(tmp_path, queue_url, {LINK: {"port": smsc.port}})
+        async with Running(path) as daemon:
+            await daemon.until_bound()
+            number = await app.enqueue(TO, "x" * 200)
+            await app.until_state(number, "submitted")
+
+            code, before = await command(path, "job", str(number), "--query")
+            assert code == 0
+            assert [(one["part"], one["message_state"]) for one in before["smsc"]] == [(1, "ENROUTE"), (2, "ENROUTE")]
+            assert before["state"] == "submitted"
+            code, said = await command(path, "cancel", str(number))
+            assert (code, said["outcome"]) == (0, "cancelled_by_smsc")
+            assert [(one["part"], one["command_status"]) for one in said["smsc"]] == [(1, 0), (2, 0)]
+            await app.until_state(number, "undelivered")
+            assert await command(path, "cancel", str(number)) == (1, {"job_id": number, "outcome": "too_late"})
+
+
+async def test_a_message_of_which_a_part_arrived_is_not_called_cancelled(tmp_path, queue_url):
+    """The rest of it was cancelled, and the command says so; it is too late all the same."""
+    async with journey(tmp_path, queue_url) as world:
+        number = await world.app.enqueue(TO, "x" * 200)
+        await world.app.until_state(number, "submitted")
+        ids = [row["message_id"].encode() for row in await world.app.sent(number)]
+        answering(world.smsc, "cancel_sm", CANCEL_RESP, dict.fromkeys(ids, (0, b"")))
+        await world.app.connection.execute(
+            "update tocsin.sent set receipt_state = 40, receipt_at = now() where job_id = $1 and part = 1", number
+        )
+
+        code, said = await command(world.path, "cancel", str(number))
+
+        assert (code, said["outcome"]) == (1, "too_late")
+        assert [(one["part"], one["outcome"], one["command_status"]) for one in said["smsc"]] == [(2, "answered", 0)]
+
+
+async def test_what_was_called_not_asked_is_not_asked_later(tmp_path, queue_url):
+    """No daemon had the link while somebody waited; the one that comes within the minute does not cancel behind his back."""
+    async with journey(tmp_path, queue_url) as world:
+        number = await world.app.enqueue(TO)
+        await world.app.until_state(number, "submitted")
+        await world.daemon.stop()
+
+        (said,) = await asked(queue_url, number, "cancel", wait_s=0.3)
+        async with Running(world.path) as again:
+            await again.until_bound()
+            again.hurry()
+            second = asyncio.create_task(asked(queue_url, number, "query", wait_s=10.0))
+            await world.smsc.seen("query_sm")  # what is new is taken, so what was old would have been
+
+            assert world.smsc.received("cancel_sm") == []
+            second.cancel()
+            await asyncio.wait([second])
+    assert said.outcome == "not asked"
