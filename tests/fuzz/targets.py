@@ -163,7 +163,7 @@ def session(octets: bytes) -> Signature:
             if isinstance(event, Delivered) and answers and chance.random() < 0.5:
                 one.answer(event.sequence_number, 0)
         assert len(one._reader) <= MAX_PDU_OCTETS + size
-        assert one._undelivered <= DELIVERIES
+        assert sum(one._data.values()) <= one._undelivered == sum(one._deliveries.values()) <= DELIVERIES
         assert len(one.window) <= one.settings.window_size
         frames(one.take_outgoing())
     if chance.random() < 0.3:
