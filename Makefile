@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install compiled python demo test chaos lint check bench docs lock
+.PHONY: help install compiled python demo test chaos fuzz lint check bench docs lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ test: $(STAMP) ## the whole suite, on an embedded Postgres or on TOCSIN_TEST_DAT
 SEEDS ?= 1-20
 chaos: $(STAMP) ## seeded faults over daemon, Postgres, SMSC and network, judged by the logs; SEEDS=1-200 for more
 	$(BIN)/python -m tests.chaos --seeds $(SEEDS)
+
+SECONDS ?= 600
+fuzz: $(STAMP) ## hostile octets for codec, session, segmentation, receipts and replies; SECONDS=60 for less
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .

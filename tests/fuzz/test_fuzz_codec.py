@@ -11,6 +11,7 @@ from gateway.errors import BrokenStream, MalformedBody
 from gateway.messages import Address, Inbound, Receipt, Segment, ShortMessage
 from gateway.pdu import MAX_PDU_OCTETS, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag
 from gateway.receipt import parse
+from tests.fuzz.mutation import mutated
 
 SEED = 20_261_122
 MESSAGE = ShortMessage(Address("12345"), Address("491701234567"))
@@ -46,27 +47,6 @@ def pdus() -> list[bytes]:
 def with_true_length(frame: bytes) -> bytes:
     """The same octets under a command_length that is theirs."""
     return len(frame).to_bytes(4) + frame[4:]
-
-
-def mutated(generator: random.Random, frame: bytes) -> bytes:
-    """One to four octets changed, cut out or put in; the length mostly made true again."""
-    octets = bytearray(frame)
-    for _ in range(generator.randint(1, 4)):
-        at = generator.randrange(len(octets) + 1)
-        kind = generator.randrange(5)
-        if kind == 0:
-            octets[at : at + 1] = bytes([generator.choice([0, 1, 0x7F, 0x80, 0xFF, generator.randrange(256)])])
-        elif kind == 1:
-            del octets[at : at + generator.randint(1, 8)]
-        elif kind == 2:
-            octets[at:at] = generator.randbytes(generator.randint(1, 8))
-        elif kind == 3:
-            del octets[at:]
-        else:
-            octets[at:at] = octets[generator.randrange(len(octets) + 1) :][:20]
-    if len(octets) >= 16 and generator.random() < 0.9:
-        return with_true_length(bytes(octets))
-    return bytes(octets)
 
 
 def test_ten_thousand_bad_pdus_raise_only_what_is_documented() -> None:

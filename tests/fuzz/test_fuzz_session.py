@@ -7,6 +7,7 @@ import pytest
 from gateway.pdu import MAX_PDU_OCTETS
 from gateway.session import Closed, Responded, Session, SessionSettings, SessionState, Unanswered
 from tests.fakes.wire import bind_resp, deliver, frames, malformed_deliver, pdu, submit_resp
+from tests.fuzz.mutation import mutated
 
 ROUNDS = 400
 SEEDS = range(4)
@@ -29,22 +30,6 @@ CORPUS = [
     b"\0\0\0\3",
     b"\xff\xff\xff\xff",
 ]
-
-
-def mutated(chance: random.Random, octets: bytes) -> bytes:
-    changed = bytearray(octets)
-    for _ in range(chance.randrange(4)):
-        at = chance.randrange(len(changed) + 1)
-        what = chance.randrange(3)
-        if what == 0:
-            changed[at:at] = chance.randbytes(chance.randrange(5))
-        elif what == 1:
-            del changed[at : at + chance.randrange(5)]
-        elif at < len(changed):
-            changed[at] = chance.randrange(256)
-    if len(changed) >= 16 and chance.random() < 0.7:
-        changed[:4] = len(changed).to_bytes(4)  # keeps the stream whole, so that the body is reached
-    return bytes(changed)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
