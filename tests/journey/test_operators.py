@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dispatcher.commands.operate import _person
+from dispatcher.commands.operate import person
 from tests.fakes.smsc import Answer
 from tests.journey.running import LINK, journey, until
 
@@ -149,4 +149,4 @@ async def test_each_change_is_in_the_audit_log_and_in_the_events(tmp_path, queue
 def test_the_person_is_the_one_behind_sudo(monkeypatch):
     """Root did nothing by itself."""
     monkeypatch.setenv("SUDO_USER", "alice")
-    assert _person() == "alice"
+    assert person() == "alice"
