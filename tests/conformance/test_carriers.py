@@ -1,9 +1,12 @@
 """carriers.toml: what carriers do stands beside a test that exists, or says why there is none."""
 
+import subprocess
+import sys
+
 import pytest
 
 from gateway.status import VERDICTS
-from tests.conformance.carriers import FILE, SUBJECTS, known_tests, lines, problems
+from tests.conformance.carriers import FILE, ROOT, SUBJECTS, known_tests, lines, problems
 
 TEST = "tests/conformance/test_carriers.py::test_every_line_stands"
 GOOD = {"id": "a", "subject": "framing", "case": "c", "then": "t", "tests": [TEST]}
@@ -15,6 +18,17 @@ def test_every_line_stands():
 
     assert problems(found, known_tests(), set(VERDICTS)) == []
     assert {line["subject"] for line in found} == SUBJECTS
+
+
+def test_every_parameter_of_a_test_is_one():
+    """Pytest says which there are; only files of which a line names a parameter are asked."""
+    named = {test for line in lines(FILE.read_text(encoding="utf-8")) for test in line.get("tests", []) if "[" in test}
+    files = {test.partition("::")[0] for test in named}
+    command = [sys.executable, "-m", "pytest", "--override-ini=addopts=", "--collect-only", "-q", *sorted(files)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert named
+    assert named - set(run.stdout.splitlines()) == set()
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,10 @@ def test_a_short_code_is_network_specific(sender):
 
 
 @pytest.mark.parametrize("sender", ["60777", "+447700900123", "Northside"])
-def test_a_link_s_type_and_plan_go_before_the_form_of_the_address(sender):
+@pytest.mark.parametrize(("ton", "npi"), [(6, 0), (0, 9), (0, 0)])
+def test_a_link_s_type_and_plan_go_before_the_form_of_the_address(sender, ton, npi):
     """Some carriers want a short code as TON 6, or a number as TON 0; zero is a value too."""
-    found = read(source_address(sender, ton=6, npi=0), destination_address("447700900555", ton=0, npi=9))
+    found = read(source_address(sender, ton=ton, npi=npi), destination_address("447700900555", ton=ton, npi=npi))
 
-    assert (found.source_addr_ton, found.source_addr_npi) == (6, 0)
-    assert (found.dest_addr_ton, found.dest_addr_npi) == (0, 9)
+    assert (found.source_addr_ton, found.source_addr_npi) == (ton, npi)
+    assert (found.dest_addr_ton, found.dest_addr_npi) == (ton, npi)
