@@ -163,7 +163,8 @@ def _c_octets(value: bytes | None) -> str:
 
 
 def _first_word(text: str) -> str:
-    return text.split(maxsplit=1)[0] if text else ""
+    words = text.split(maxsplit=1)  # none in a text of blanks, of which there are more than ASCII has
+    return words[0] if words else ""
 
 
 def _state(message_state: bytes | None, labels: dict[str, str]) -> DeliveryState:

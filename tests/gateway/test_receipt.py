@@ -204,7 +204,11 @@ class TestReceiptFields:
         assert receipt(b"id:1 stat:UNDELIV", (Tag.NETWORK_ERROR_CODE, b"\3")).error == ""
 
     @pytest.mark.parametrize(
-        "octets", [b"", b"\0", b"\xff" * 254, b"id", b"id:", b"stat:", b"text:", bytes(range(254))]
+        "octets",
+        [
+            *(b"", b"\0", b"\xff" * 254, b"id", b"id:", b"stat:", b"text:", bytes(range(254))),
+            *(b"id:\xa0", b"stat:\x1f id:\x85", b"submit date:\x0b\xa0", "id:\u2003".encode("utf-16-be")),
+        ],
     )
     @pytest.mark.parametrize("esm_class", [0x04, 0x44])
     @pytest.mark.parametrize("data_coding", [0, 8])
