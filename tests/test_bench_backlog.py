@@ -49,12 +49,14 @@ def played(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 class TestRuns:
     @pytest.mark.parametrize("condition", CONDITIONS)
     def test_every_condition_is_played_beside_a_run_without_it(self, database_server, capsys, condition):
-        """Every job is accounted for, and there is a ratio for each figure."""
+        """Every job is accounted for, and there is a ratio for each figure that both runs have."""
         printed = played(capsys, "--database", database_server.url, "--conditions", condition)
 
         (comparison,) = printed["comparisons"]
         assert [run["run"] for run in printed["runs"]] == ["small", condition]
-        assert {"delivered_per_s", "claim_p50_ms", "daemon_cpu_s_per_1000", "rss_mb"} <= set(comparison["figures"])
+        assert {"delivered_per_s", "daemon_cpu_s_per_1000", "rss_mb"} <= set(comparison["figures"])
+        claims = all("claim" in run["statements"] for run in printed["runs"])  # a second of a busy machine may have none
+        assert ("claim_p50_ms" in comparison["figures"]) == claims
         for run in printed["runs"]:
             assert run["account"]["lost"] == 0
 

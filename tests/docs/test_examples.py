@@ -121,7 +121,7 @@ async def install_pg(npm: str, folder: Path) -> None:
     try:
         await run(
             npm, "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts",
-            "--fetch-retries=1", "--fetch-timeout=10000", "--fetch-retry-maxtimeout=1000",
+            "--fetch-retries=1", "--fetch-timeout=10000", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000",
         )  # fmt: skip
     except (AssertionError, TimeoutError):
         if "CI" in os.environ:

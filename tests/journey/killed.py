@@ -155,6 +155,11 @@ async def command(*arguments: str) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
+def too_late(number: int) -> str:
+    """What `cancel` prints for a job of one part that is out, where no daemon runs that could ask the carrier."""
+    return f"part 1, {LINK}: not asked: no daemon has the link\ntocsin: job {number}: too_late\n"
+
+
 async def command_dies_at(folder: Path, point: str, *arguments: str, nth: int = 1) -> None:
     """Run a command to its death at this point."""
     told = folder / f"{point}.told"

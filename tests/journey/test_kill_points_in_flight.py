@@ -16,7 +16,7 @@ import pytest
 from dispatcher.migrate import shipped
 from dispatcher.store import QUERIES
 from tests.journey.handset import piece_of
-from tests.journey.killed import World, begin, command, command_dies_at, world_of
+from tests.journey.killed import World, begin, command, command_dies_at, too_late, world_of
 from tests.journey.running import LINK, App, app_of, until, write_file
 from tests.journey.test_kill import taken_of
 from tests.journey.test_kill_points_of_commands import schema_of
@@ -212,7 +212,7 @@ async def test_a_cancel_that_outlives_its_app_comes_too_late_for_a_job_on_the_wi
 
         assert wire(world) == [1, 1]
         assert await world.app.events(number) == ["job.submitted"]
-        assert await command("cancel", str(number), "--config", config) == (1, f"tocsin: job {number}: too_late\n")
+        assert await command("cancel", str(number), "--config", config) == (1, too_late(number))
 
 
 @pytest.mark.parametrize("version", [2, 4])

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from dispatcher.migrate import shipped
-from tests.journey.killed import command, command_dies_at, world_of
+from tests.journey.killed import command, command_dies_at, too_late, world_of
 from tests.journey.running import LINK, write_file
 
 pytestmark = pytest.mark.slow
@@ -127,4 +127,4 @@ async def test_a_job_whose_cancel_was_killed_is_cancelled_or_goes_out(tmp_path, 
         assert await app.events(number) == (["job.cancelled"] if cancelled else ["job.submitted"])
         assert len(world.smsc.received("submit_sm")) == (1 if cancelled else 2)
         code, out = await command("cancel", str(number), "--config", config)
-        assert (code, out) == ((0, "cancelled\n") if cancelled else (1, f"tocsin: job {number}: too_late\n"))
+        assert (code, out) == ((0, "cancelled\n") if cancelled else (1, too_late(number)))
