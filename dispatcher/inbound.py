@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.parts import PartsDesk
+from dispatcher.parts import OK, REFUSED_REPEATED_WITHIN_S, REPEATED_WITHIN_S, TEMPORARY, PartsDesk
 from dispatcher.store import array, texts
 from gateway import Inbound
 
@@ -37,12 +37,8 @@ log = structlog.get_logger()
 
 MOST_AT_ONCE = 500
 MOST_UNWRITTEN = 10_000  # a session's own bound forgets what came before it was bound anew
-REPEATED_WITHIN_S = 120.0
-REFUSED_REPEATED_WITHIN_S = 86_400.0  # what was answered 0x64 comes again when the SMSC's own schedule says so
 FLUSH_S = 60.0  # more than a flush takes until it fails
-OK = 0x00
 THROTTLED = 0x58  # ESME_RTHROTTLED: the SMSC keeps it and sends it again
-TEMPORARY = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 
 
 def digest(link: str, message: Inbound) -> str:

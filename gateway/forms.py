@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.codec import encode_submit_sm, sar_tlvs, validity_absolute, validity_relative
 from gateway.messages import Form
 from gateway.pdu import Tag
-from gateway.segment import CLASS_0_DEFAULT, CLASS_0_UCS2, DEFAULT_ALPHABET, GROUP_F_CLASS_0, UCS2
+from gateway.segment import CLASS_0_UCS2, UCS2, data_coding
 
 if TYPE_CHECKING:
     from config.settings import LinkSettings
@@ -110,7 +110,7 @@ def body_of(submission: Submission, segment: Segment, settings: LinkSettings, no
     form = submission.form
     writes_validity = True
     if form is not None:
-        segment = segment._replace(data_coding=_data_coding(segment, form.flash))
+        segment = segment._replace(data_coding=data_coding(form.flash, is_ucs2=_is_ucs2(segment)))
         if form.flash == "dest_addr_subunit":
             tlvs += TO_THE_DISPLAY
         if not form.priority:
@@ -139,15 +139,6 @@ def _each_once(ways: tuple[FlashWay, ...]) -> tuple[FlashWay, ...]:
 
 def _is_ucs2(segment: Segment) -> bool:
     return segment.data_coding in (UCS2, CLASS_0_UCS2)
-
-
-def _data_coding(segment: Segment, way: FlashWay) -> int:
-    """data_coding octet of the segment's coding, with flash said in this way."""
-    if _is_ucs2(segment):
-        return CLASS_0_UCS2 if way in ("class0", "group_f") else UCS2
-    if way == "class0":
-        return CLASS_0_DEFAULT
-    return GROUP_F_CLASS_0 if way == "group_f" else DEFAULT_ALPHABET
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,6 @@ asked again on that session.
 
 from __future__ import annotations
 
-import struct
 from typing import Any, Final, Literal, NamedTuple
 
 from gateway.errors import FieldTooLong, UnencodableText
@@ -138,11 +137,6 @@ def reply_of(inquiry: Inquiry, command_id: int, command_status: int, body: bytes
     state, error = (*rest[:2], 0, 0)[:2]
     shown = "".join(character for character in final_date[:16].decode("latin-1") if character in "0123456789+-R")
     return Reply("answered", command_status, STATES.get(state, str(state)), error, shown)
-
-
-def header_of(inquiry: Inquiry, sequence_number: int, body: bytes) -> bytes:
-    """Give the header that stands before the body."""
-    return struct.pack(">LLLL", 16 + len(body), COMMANDS[inquiry.kind], 0, sequence_number)
 
 
 def _text(name: str, value: str, limit: int) -> bytes:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.receipt import CONCATENATIONS, UDHI, read_text, split_header
+from gateway.handset import split_header
+from gateway.receipt import CONCATENATIONS, UDHI, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

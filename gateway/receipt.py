@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway import gsm7
-from gateway.handset import LOCKING_SHIFT, SINGLE_SHIFT
+from gateway.handset import CODECS, LOCKING_SHIFT, SINGLE_SHIFT, split_header
 from gateway.messages import Address, DeliveryState, Inbound, Receipt
 from gateway.pdu import Tag
 
@@ -253,23 +253,6 @@ _CONCATENATED_16: Final = 0x08
 CONCATENATIONS: Final = frozenset({_CONCATENATED_8, _CONCATENATED_16})
 
 
-def split_header(octets: bytes) -> tuple[dict[int, bytes], bytes | None]:
-    """Header elements by identifier, and the octets after the header; None where the header is not whole."""
-    if not octets or octets[0] >= len(octets):
-        return {}, None
-    end = octets[0] + 1
-    elements: dict[int, bytes] = {}
-    at = 1
-    while at + 2 <= end:
-        identifier, length = octets[at], octets[at + 1]
-        at += 2
-        if at + length > end:
-            return elements, None
-        elements[identifier] = octets[at : at + length]  # the last of several counts, section 9.2.3.24
-        at += length
-    return elements, octets[end:]
-
-
 def _concatenation(deliver: DeliverSm, elements: dict[int, bytes]) -> tuple[int, int, int, int]:
     """Reference, its width in bits, part and parts; a count that makes no sense is no concatenation."""
     candidates: list[tuple[int, int, int, int]] = []
@@ -320,13 +303,12 @@ _CODEC_OF_DATA_CODING: Final = {  # SMPP v3.4 section 5.2.19
     0x07: "iso8859-8",
     0x08: "utf-16-be",
 }
-_CODEC_OF_ALPHABET: Final[dict[Alphabet, str]] = {"gsm7": "gsm7", "latin1": "latin-1", "ascii": "ascii"}
 
 
 def _codec(data_coding: int, alphabet: Alphabet) -> str | None:
     """Name of the codec: section 5.2.19 up to 0x0F, then the groups of 3GPP TS 23.038 section 4."""
     if data_coding == 0x00:
-        return _CODEC_OF_ALPHABET[alphabet]
+        return CODECS[alphabet]
     if data_coding < 0x10:
         return _CODEC_OF_DATA_CODING.get(data_coding)
     if data_coding < 0x40:

@@ -115,8 +115,7 @@ class WaitingRooms:
         """
         if midway.stopped or self._again[0]:
             return None
-        urgent = self._rooms[0][0]
-        if urgent.message.destination.value != midway.message.destination.value or urgent.lane == midway.lane:
+        if self._rooms[0][0].message.destination.value != midway.message.destination.value:
             return None
         token = self._next_of(midway.lane, now)
         if token is not None:

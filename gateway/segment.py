@@ -25,7 +25,7 @@ is left. With message_payload the SMSC cuts: one segment carries the whole text.
 from __future__ import annotations
 
 from itertools import product
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import regex
 
@@ -33,6 +33,9 @@ from gateway import gsm7, lookalike
 from gateway.errors import TextDamaged, TooManySegments, UnencodableText
 from gateway.handset import text_of
 from gateway.messages import Segment
+
+if TYPE_CHECKING:
+    from gateway.messages import FlashWay
 
 Alphabet = Literal["gsm7", "latin1", "ascii"]  # what the SMSC takes data_coding 0 to be
 Concatenation = Literal["udh8", "udh16", "sar", "payload"]
@@ -128,7 +131,8 @@ def segment(
     TextDamaged when what was made is not the text.
     """
     encoded = _encode(text, alphabet, concatenation, national, substitute=substitute)
-    segments = _segments(encoded, reference, concatenation, _data_coding(encoded.coding, flash, flash_form))
+    coded = data_coding(flash_form if flash else "plain", is_ucs2=encoded.coding == "ucs2")
+    segments = _segments(encoded, reference, concatenation, coded)
     if len(segments) > 1 or encoded.octets != text.encode("ascii", "replace") or encoded.single or encoded.locking:
         read = text_of(segments, alphabet)
         if read != encoded.text or (read != text and not (substitute and read == lookalike.replaced(text))):
@@ -177,7 +181,7 @@ def count(
 def _parts(encoded: _Encoded, concatenation: Concatenation) -> int:
     if len(encoded.octets) <= encoded.limit(0):
         return 1
-    ends = _cuts(encoded, concatenation)
+    ends = _least_cuts(encoded, concatenation)
     return 1 if concatenation == "payload" else len(ends)
 
 
@@ -256,17 +260,25 @@ def _least_parts(encoded: _Encoded, concatenation: Concatenation) -> int:
         return error.parts
 
 
-def _data_coding(coding: Coding, flash: bool, flash_form: FlashForm) -> int:
-    """data_coding octet; a flash by dest_addr_subunit keeps the plain one, its TLV is the link's to add."""
-    if not flash or flash_form == "dest_addr_subunit":
-        return UCS2 if coding == "ucs2" else DEFAULT_ALPHABET
-    if coding == "ucs2":
+def data_coding(way: FlashWay, *, is_ucs2: bool) -> int:
+    """data_coding octet, with flash said in this way; by dest_addr_subunit it is the plain one, beside a TLV."""
+    if way in ("plain", "dest_addr_subunit"):
+        return UCS2 if is_ucs2 else DEFAULT_ALPHABET
+    if is_ucs2:
         return CLASS_0_UCS2
-    return GROUP_F_CLASS_0 if flash_form == "group_f" else CLASS_0_DEFAULT
+    return GROUP_F_CLASS_0 if way == "group_f" else CLASS_0_DEFAULT
 
 
 def _cuts(encoded: _Encoded, concatenation: Concatenation) -> list[int]:
     """Where each part ends; the last end is the length. Raises TooManySegments."""
+    ends = _least_cuts(encoded, concatenation)
+    if encoded.coding == "ucs2" and concatenation != "payload":
+        return _at_graphemes(encoded.text, encoded.limit(_COUNTING_OCTETS[concatenation]), ends)
+    return ends
+
+
+def _least_cuts(encoded: _Encoded, concatenation: Concatenation) -> list[int]:
+    """Cut into the fewest parts, with no look at graphemes: enough to count them. Raises TooManySegments."""
     octets = encoded.octets
     limit = encoded.limit(_COUNTING_OCTETS[concatenation])
     length = len(octets)
@@ -284,8 +296,6 @@ def _cuts(encoded: _Encoded, concatenation: Concatenation) -> list[int]:
         ends.append(end)
     if len(ends) > MOST_SEGMENTS:
         raise TooManySegments(len(ends), MOST_SEGMENTS)
-    if encoded.coding == "ucs2" and len(ends) > 1:
-        return _at_graphemes(encoded.text, limit, ends)
     return ends
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody, NotBound, WindowFull
-from gateway.inquiry import Ended, Inquiry, OpenInquiries, body_of, header_of
+from gateway.inquiry import COMMANDS, Ended, Inquiry, OpenInquiries, body_of
 from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag
 from gateway.window import Window
 
@@ -279,7 +279,7 @@ class Session:
             number = self.window.next_sequence_number(self._enquiry)
         self._inquiries.put(number, inquiry, token, now + self.settings.response_timeout_s)
         self._last_request_at = now
-        self._outgoing += (header_of(inquiry, number, body), body)
+        self._outgoing += (codec.header(COMMANDS[inquiry.kind], 0, number, len(body)), body)
 
     def submit(self, body: bytes, token: object, now: float) -> int:
         """Put one submit_sm with this body out and return its sequence_number.

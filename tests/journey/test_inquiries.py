@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.smsc import Logged, Smsc
+    from tests.journey.running import Journey
 
 TO = "447700900123"
 CANCEL_RESP, QUERY_RESP = 0x80000008, 0x80000003
@@ -45,6 +46,20 @@ async def asked(url: str, job_id: int, kind: str, wait_s: float = 10.0) -> list[
         return await queue.ask(connection, job_id, kind, why="", who="me", wait_s=wait_s)
     finally:
         await connection.close()
+
+
+async def leave_unasked(world: Journey, number: int, asked_at: str, sent_at: str) -> None:
+    """Put in a request to cancel, with these instants as SQL, and let the daemon look: nothing may leave."""
+    await world.app.connection.execute(
+        "insert into tocsin.inquiry (asked_at, kind, job_id, part, link, message_id, sender, recipient, sent_at)"
+        f" select {asked_at}, 'cancel', job_id, part, link, message_id, sender, destination, {sent_at}"
+        " from tocsin.sent where job_id = $1",
+        number,
+    )
+    world.daemon.hurry()
+    await asyncio.sleep(0.5)
+
+    assert world.smsc.received("cancel_sm") == []
 
 
 async def command(path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
@@ -128,16 +143,8 @@ async def test_what_nobody_took_within_a_minute_is_not_asked_any_more(tmp_path, 
     async with journey(tmp_path, queue_url) as world:
         number = await world.app.enqueue(TO)
         await world.app.until_state(number, "submitted")
-        await world.app.connection.execute(
-            "insert into tocsin.inquiry (asked_at, kind, job_id, part, link, message_id, sender, recipient)"
-            " select now() - interval '2 minutes', 'cancel', job_id, part, link, message_id, sender, destination"
-            " from tocsin.sent where job_id = $1",
-            number,
-        )
-        world.daemon.hurry()
-        await asyncio.sleep(0.5)
+        await leave_unasked(world, number, "now() - interval '2 minutes'", "null")
 
-        assert world.smsc.received("cancel_sm") == []
         assert await world.app.value("select count(*) from tocsin.inquiry where sent_at is null") == 1
 
 
@@ -146,16 +153,7 @@ async def test_a_taken_inquiry_is_never_asked_again(tmp_path, queue_url):
     async with journey(tmp_path, queue_url) as world:
         number = await world.app.enqueue(TO)
         await world.app.until_state(number, "submitted")
-        await world.app.connection.execute(
-            "insert into tocsin.inquiry (kind, job_id, part, link, message_id, sender, recipient, sent_at)"
-            " select 'cancel', job_id, part, link, message_id, sender, destination, now()"
-            " from tocsin.sent where job_id = $1",
-            number,
-        )
-        world.daemon.hurry()
-        await asyncio.sleep(0.5)
-
-        assert world.smsc.received("cancel_sm") == []
+        await leave_unasked(world, number, "now()", "now()")
 
 
 async def test_what_an_smsc_cancelled_is_undelivered_by_its_receipt(tmp_path, queue_url):
