@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, ProcessCollector, disable_created_
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from dispatcher.recogniser import Wish
 from gateway import Buckets
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ JOB_STATES = (
 )  # fmt: skip
 RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", "unmatched")
 DOUBT_ENDS = ("answer", "receipt", "resent", "requeued", "unknown", "expired")
-INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
+INBOUND_CLASSES = ("text", *(wish.value for wish in Wish if wish is not Wish.NONE), "binary", "undecodable", "repeated")
 
 CLAIM_PARTS = ("settle", "receive")
 
