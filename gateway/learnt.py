@@ -195,9 +195,7 @@ class _Lesson:
     def default_alphabet(self) -> None:
         """Only the handset shows it."""
         numbers = {trial.key: trial.number for trial in self._seen.trials}
-        shown = (
-            f"of texts {numbers['gsm7']} (gsm7) and {numbers['latin1']} (latin1) the handset shows one as it was sent"
-        )
+        shown = f"the handset shows text {numbers['gsm7']} (gsm7) or text {numbers['latin1']} (latin1) as it was sent"
         self.unknown.append(("default_alphabet", shown if self._seen.accepted else "nothing was accepted"))
 
     def concatenation(self) -> None:
