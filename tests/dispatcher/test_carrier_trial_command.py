@@ -9,9 +9,11 @@ import logging
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -211,6 +213,26 @@ class TestConfirmation:
         StateDirectory.open(command.path.parent / "state", "1").close()
 
 
+def test_an_interrupt_unbinds(at):
+    """A session that is left bound would refuse the daemon; what was sent stays sent."""
+    with scripted(receipt_delay_s=None) as smsc:
+        command = at(smsc.port)
+        words = ("check", "--config", str(command.path), "--bind", "--send-to", TO, "--yes")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dispatcher.cli", *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_for(lambda: len(smsc.received("submit_sm")) == 20)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=20)
+        wait_for(lambda: smsc.received("unbind"))
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
 class TestResult:
     def test_the_table_loads_where_it_is_pasted(self, at, tmp_path):
         """Every key that it has is one of [[link]], with a value that the file may have."""
@@ -334,6 +356,14 @@ class TestResult:
         """The texts are sent and paid for by then."""
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "iso8859-1"))
         assert carrier_trial._printable("é € Ж 🙂") == "é ? ? ?"
+
+
+def wait_for(condition, timeout_s: float = 20.0) -> None:
+    """Wait until something holds that another thread brings about."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
 
 
 def pasted(command: Command, table: str, folder):
