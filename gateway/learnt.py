@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from config.settings import LinkSettings
 
 Outcome = Literal["accepted", "refused", "unclear"]
-Value = str | int | tuple[str, ...]
+Value = str | int | tuple[str, ...]  # a bool is an int
 
 WINDOW_MARGIN: Final = 2  # over throughput x median answer time: answers are not even
 SMALLEST_WINDOW: Final = 10
@@ -124,6 +124,7 @@ def learn(observed: Observed, settings: LinkSettings) -> Learnt:
         lesson.validity,
         lesson.priority_flag,
         lesson.receipts,
+        lesson.text_receipts,
         lesson.message_id_format,
         lesson.window_size,
     ):
@@ -262,6 +263,17 @@ class _Lesson:
     def _final(self) -> list[Came]:
         return [one for one in self._seen.receipts if one.state is not DeliveryState.ENROUTE]
 
+    def text_receipts(self) -> None:
+        """Where the text alone says that it is one, the daemon would take it for a reply."""
+        seen = [one for one in self._seen.receipts if one.key]
+        bare = [one for one in seen if one.message_type == 0 and not one.has_tlvs]
+        if bare:
+            evidence = (
+                f"{len(bare)} of {len(seen)} receipts have esm_class 0 and only a text, which a handset could forge;"
+                " better ask the carrier for esm_class 0x04, or for receipted_message_id and message_state"
+            )
+            self._set("text_receipts", True, evidence)  # a value of the file
+
     def message_id_format(self) -> None:
         """The narrowest format that explains every pair of an answer's and a receipt's id."""
         key = "message_id_format"
@@ -320,11 +332,6 @@ class _Lesson:
             for one in receipts:
                 counted[describe(one)] = counted.get(describe(one), 0) + 1
             self.notes.extend(f"receipts: {said} ({count} of {len(receipts)})" for said, count in counted.items())
-        if any(one.message_type == 0 and not one.has_tlvs for one in receipts):
-            self.notes.append(
-                "receipts with esm_class 0 and only a text are taken for replies, as a handset could forge one:"
-                " ask the carrier for esm_class 0x04, or for receipted_message_id and message_state"
-            )
         strange = sum(not one.key for one in receipts)
         if strange:
             self.notes.append(f"receipts that name the test number and no id of an answer: {strange}")

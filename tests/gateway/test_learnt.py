@@ -213,11 +213,22 @@ class TestReceipts:
         assert not any("failures" in note for note in learnt(receipts=[came()])[2])
         assert any("not taken" in note for note in learnt({"failures": 0x07})[2])
 
-    @pytest.mark.parametrize(("has_tlvs", "noted"), [(True, False), (False, True)])
-    def test_esm_class_0_without_tlvs_is_noted(self, has_tlvs, noted):
-        """The daemon takes these for replies."""
-        _, _, notes = learnt(receipts=[came(message_type=0, has_tlvs=has_tlvs)])
-        assert any("replies" in note for note in notes) == noted
+    @pytest.mark.parametrize(
+        ("fields", "needed"),
+        [
+            ({"message_type": 0, "has_tlvs": False}, True),
+            ({"message_type": 0}, False),
+            ({"has_tlvs": False}, False),
+            ({"message_type": 0, "has_tlvs": False, "key": ""}, False),
+        ],
+    )
+    def test_esm_class_0_without_tlvs_needs_a_setting(self, fields, needed):
+        """The daemon takes these for replies; one that names no text of the trial may be one."""
+        known, _, _ = learnt(receipts=[came(**fields)])
+        assert ("text_receipts" in known) == needed
+        if needed:
+            assert known["text_receipts"].value is True
+            assert "1 of 1 receipts" in known["text_receipts"].evidence
 
 
 class TestWindow:
