@@ -39,6 +39,7 @@ LIFE_S: Final = 3600.0  # validity_period of the trials that have one
 THROTTLED_TRIES: Final = 3  # of a segment that is answered ESME_RTHROTTLED
 ENQUIRE_S: Final = 0.1  # of silence before the enquire_link at the end
 MOST_RECEIPTS: Final = 10  # of one segment that are noted
+SHORTEST_NUMBER: Final = 7  # digits; shorter addresses are short codes
 MOST_COUNTED: Final = 100_000  # foreign deliver_sm that are told apart
 
 
@@ -130,12 +131,16 @@ class _Run:
         try:
             if await self._bound():
                 await self._send_all()
-                await self._until(lambda: not any(one.awaits_receipt for one in self._written), self._wait_s)
+                if not self._problem:
+                    await self._until(lambda: not any(one.awaits_receipt for one in self._written), self._wait_s)
                 await self._enquire()
         finally:
             self._sort(is_last=True)
             await self._binds.stop(UNBIND_S)
+            keeping.cancel()
             await asyncio.wait([keeping])
+        if not keeping.cancelled():
+            keeping.result()  # a fault of ours is raised
         return Observed(
             self._trials,
             self._settings.hosts[0],
@@ -299,7 +304,13 @@ class _Run:
                 self._keep_away(live, pdu, found if isinstance(found, Receipt) else None)
 
     def _about(self, receipt: Receipt) -> _Written | None:
-        """Give the segment that a receipt names; of several of the same id the first that waits for one."""
+        """Give the segment that a receipt names; of several of the same id the first that waits for one.
+
+        In another form an id may be another message's, and after weeks an id comes again: a receipt that names another
+        number is not ours.
+        """
+        if not _may_name(receipt, self._destination.value, self._source.value):
+            return None
         for form in id_forms(receipt.message_id):
             if form and form in self._by_id:
                 same = self._by_id[form]
@@ -361,6 +372,13 @@ def _came(live: Live, pdu: DeliverSm, receipt: Receipt, key: str, answer_id: str
         in_payload=not pdu.short_message and bool(user_data(pdu)),
         after_s=after_s,
     )
+
+
+def _may_name(receipt: Receipt, number: str, sender: str) -> bool:
+    """Say whether the number may be what a receipt is about: carriers swap, shorten and omit the addresses."""
+    given = [address.lstrip("+0") for address in (receipt.source, receipt.destination) if address != sender]
+    told = [address for address in given if len(address) >= SHORTEST_NUMBER and address.isdigit()]
+    return not told or any(number.endswith(address) or address.endswith(number) for address in told)
 
 
 def _same(pdu: DeliverSm) -> int:

@@ -301,7 +301,7 @@ class TestReceipts:
                 number = f"n{submit.sequence}"
                 text = f"id:{number} sub:001 dlvrd:001 stat:DELIVRD err:000 text:"
                 asyncio.get_running_loop().call_later(
-                    0.01, lambda: smsc.deliver(esm_class=0, short_message=text.encode())
+                    0.01, lambda: smsc.deliver(esm_class=0, source_addr=TO, short_message=text.encode())
                 )
                 return Answer(message_id=number)
 
@@ -361,6 +361,48 @@ class TestWhatIsNotTheTrials:
         assert sorted(answers.values()).count(0) == RECEIPTS
         assert values(learnt)["receipts"] == "all"
         assert "receipts that name the test number and no id of an answer: 1" in learnt.notes
+
+    async def test_a_receipt_about_another_number_is_another_s_whatever_its_id(self):
+        """Ids come again, and in another form one may be the trial's by chance: the daemon must not lose its receipt."""
+        async with Smsc() as smsc:
+            foreign: list[int] = []
+
+            def answer(submit):
+                number = submit.sequence + 14  # 16 and on: "10" is the first in hexadecimal
+                smsc.deliver_receipt(str(number), submit)
+                if number == 20:
+                    for other in ("10", "17"):
+                        addresses = {"source_addr": "447700900777", "destination_addr": "Northside"}
+                        foreign.append(smsc.deliver_receipt(other, addresses=addresses))
+                return Answer(message_id=str(number))
+
+            smsc.on_submit = answer
+            seen, learnt = await tried(link(smsc.port), wait_s=1.0)
+            answers = {pdu.sequence: pdu.status for pdu in smsc.received("deliver_sm_resp")}
+        assert [answers[number] for number in foreign] == [0x64, 0x64]
+        assert (seen.kept, list(answers.values()).count(0)) == (2, MESSAGES)
+        assert values(learnt)["message_id_format"] == "text"
+
+    @pytest.mark.parametrize(
+        "addresses",
+        [
+            {"source_addr": "Northside", "destination_addr": TO},
+            {"source_addr": "", "destination_addr": ""},
+            {"source_addr": "07700900123", "destination_addr": "Northside"},
+            {"source_addr": "", "destination_addr": "Northside"},
+        ],
+    )
+    async def test_swapped_shortened_and_absent_addresses_are_the_trial_s(self, addresses):
+        """Carriers write them so."""
+        async with Smsc() as smsc:
+
+            def answer(submit):
+                smsc.deliver_receipt(f"n{submit.sequence}", addresses=addresses)
+                return Answer(message_id=f"n{submit.sequence}")
+
+            smsc.on_submit = answer
+            seen, _ = await tried(link(smsc.port))
+        assert (seen.kept, len(seen.receipts)) == (0, MESSAGES)
 
     async def test_an_mo_message_of_the_simulator_is_still_there_for_the_daemon(self):
         """Word for word."""
