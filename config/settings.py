@@ -119,6 +119,7 @@ class LinkSettings:
     )
     receipts: Literal["all", "failures", "none"] = "all"
     message_id_format: Literal["auto", "text", "hex", "decimal"] = "auto"
+    text_receipts: bool = False  # also with esm_class 0 and without TLVs
     validity: Literal["relative", "absolute", "none"] = "relative"
     system_type: Annotated[str, Octets(0, 12)] = ""
     service_type: Annotated[str, Octets(0, 5)] = ""

@@ -398,7 +398,8 @@ class Link:
         )
 
     def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
-        found = parse(event.pdu, alphabet=self.settings.default_alphabet)
+        settings = self.settings
+        found = parse(event.pdu, alphabet=settings.default_alphabet, text_receipts=settings.text_receipts)
         if found is None:
             live.answer(event.sequence_number, status.OK)  # USSD: acknowledged and left alone
         else:
