@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.journey.many_stops import many_stops
 from tests.journey.running import LINK, journey, until
 
 if TYPE_CHECKING:
@@ -184,3 +185,14 @@ async def test_short_codes_and_unknown_numbers_of_ours_get_no_answer(tmp_path, q
         await world.app.until_state(job, "submitted")
         assert len(world.smsc.received("submit_sm")) == 1
         assert await world.app.value("select count(*) from tocsin.inbox where link = $1", LINK) == 3
+
+
+@pytest.mark.slow
+async def test_whenever_a_stop_comes_nothing_leaves_after_its_answer(tmp_path, queue_url):
+    """On a busy link, by reply and by an app; `python -m tests.journey.many_stops` has a thousand of them."""
+    verdict = await many_stops(tmp_path, queue_url, runs=100, seed=7)
+
+    assert verdict.wrong == []
+    assert (verdict.by_reply, verdict.by_app) == (50, 50)
+    assert verdict.blocked > 100
+    assert verdict.sent > 200
