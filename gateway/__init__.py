@@ -37,6 +37,7 @@ from gateway.pdu import DeliverSm
 from gateway.probe import Probed, probe
 from gateway.reassembly import Joined, Part, join
 from gateway.receipt import IdFormat, id_forms, parse
+from gateway.receipt_reason import RETRY
 from gateway.segment import LANGUAGES, Alphabet, Coding, Concatenation, Counted, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
@@ -44,6 +45,7 @@ from gateway.status import verdict
 __all__ = [
     "LANGUAGES",
     "REFUSES_A_FORM",
+    "RETRY",
     "Address",
     "Alphabet",
     "BrokenStream",

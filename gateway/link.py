@@ -400,7 +400,7 @@ class Link:
         )
 
     def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
-        found = parse(event.pdu, alphabet=self.settings.default_alphabet)
+        found = parse(event.pdu, alphabet=self.settings.default_alphabet, errors=self.settings.receipt_errors)
         if found is None:
             live.answer(event.sequence_number, status.OK)  # USSD: acknowledged and left alone
         else:
