@@ -36,7 +36,7 @@ RETRY: Final[Mapping[ReceiptReason, Retry]] = MappingProxyType(
         "MEMORY_FULL": "later",
         "ABSENT": "later",
         "UNDELIVERED_SMSC": "unclear",
-        "UNKNOWN_SMSC": "unclear",  # the SMSC does not know whether it arrived
+        "UNKNOWN_SMSC": "unclear",  # the receipt does not say whether it arrived
     }
 )
 
