@@ -2,8 +2,8 @@
 -- Raises the state of segments that receipts name exactly, and tells what rose: one event a job whose state did.
 -- $1 n, $2 link, $3 message id, $4 state (20, 30, 40), $5 error, $6 and $7 the last 8 digits of the receipt's two addresses
 -- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
--- other parts of their jobs; $10 reason ('' when absent), an array literal again. A receipt whose addresses are both other numbers than the job's raises nothing.
--- A receipt that fits two segments undoes it all: TC300.
+-- other parts of their jobs; $10 reason ('' when absent), an array literal again.
+-- A receipt whose addresses are both other numbers than the job's raises nothing. One that fits two segments undoes it all: TC300.
 -- Returns what rose by category, link and state, as arrays (a row a segment costs the daemon 2 us more): n of the segments and their
 -- ages in seconds, and how many of them are whole jobs; apart from them, jobs of several parts, or sent again, whose own state rose.
 -- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
