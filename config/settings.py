@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 from config import code_tables
 from config.code_tables import ReceiptReason, Verdict
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
+from config.replies import AutoReplySettings, replies
 
 DAY_S = 86_400.0
 EMBEDDED = "embedded:"  # a database URL that names a directory instead of a server
@@ -117,6 +118,7 @@ class LinkSettings:
     )
     receipts: Literal["all", "failures", "none"] = "all"
     message_id_format: Literal["auto", "text", "hex", "decimal"] = "auto"
+    text_receipts: bool = False  # also with esm_class 0 and without TLVs
     validity: Literal["relative", "absolute", "none"] = "relative"
     system_type: Annotated[str, Octets(0, 12)] = ""
     service_type: Annotated[str, Octets(0, 5)] = ""
@@ -201,6 +203,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[sender]]": SenderSettings,
     "[[route]]": RouteSettings,
     "[[category]]": CategorySettings,
+    "[[auto_reply]]": AutoReplySettings,
 }
 
 
@@ -215,6 +218,7 @@ class Settings:
     senders: tuple[SenderSettings, ...]
     routes: tuple[RouteSettings, ...]
     categories: tuple[CategorySettings, ...]  # the shipped ones, changed or not, then the added ones
+    auto_replies: tuple[AutoReplySettings, ...]  # likewise
     path: Path
     sha256: str
     warnings: tuple[str, ...] = ()  # one line each: allowed, but a person should know
@@ -243,18 +247,20 @@ class _Reading:
     def settings(self) -> Settings:
         """Read it all."""
         octets, root = self._parse()
-        root.only(("daemon", "database", "http", "link", "sender", "route", "category"))
+        root.only(("daemon", "database", "http", "link", "sender", "route", "category", "auto_reply"))
         links = tuple(self._link(table) for table in self._tables(root, "link", "name"))
         categories = self._categories(self._tables(root, "category", "name"))
         link_names = self._unique(root, "link", "name", [link.name for link in links])
+        senders = self._senders(root, link_names, {category.name for category in categories})
         return Settings(
             daemon=self._daemon(self._table(root, "daemon"), max(each.time_to_live_s for each in categories)),
             database=self._database(self._table(root, "database")),
             http=self._http(self._table(root, "http")),
             links=links,
-            senders=self._senders(root, link_names, {category.name for category in categories}),
+            senders=senders,
             routes=self._routes(root, link_names),
             categories=categories,
+            auto_replies=replies(self._tables(root, "auto_reply", "kind"), {sender.address for sender in senders}),
             path=self.path,
             sha256=hashlib.sha256(octets).hexdigest(),
             warnings=tuple(self.warnings),

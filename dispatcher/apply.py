@@ -1,4 +1,4 @@
-"""Puts links, senders, routes and categories of the configuration file into the database.
+"""Puts links, senders, routes, categories and automatic replies of the configuration file into the database.
 
 Apps and daemons read the rows, never the file. One transaction, one instance at a time; applying the same
 file again changes nothing, and repairs rows that somebody changed by hand. What operators and daemons write
@@ -50,6 +50,10 @@ async def apply(connection: Connection, settings: Settings) -> bool:
             for position, sender in enumerate(settings.senders)
         ],
         "apply_routes": [{"prefix": route.prefix, "links": route.links} for route in settings.routes],
+        "apply_auto_replies": [
+            {"kind": reply.kind, "sender": reply.sender, "language": reply.language, "body": reply.text}
+            for reply in settings.auto_replies
+        ],
     }
     async with connection.transaction():
         await connection.fetch("apply_lock", LOCK_KEY)

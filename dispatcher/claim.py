@@ -208,7 +208,7 @@ class Claimer:
                 enqueued_us=enqueued_us,
                 expires_at=now + life_s,
                 due_at=now - waited_s,
-                suppressed=bool(suppressed),
+                suppressed=suppressed or "",
             )
             state.held[number] = job
             jobs.append(job)

@@ -51,6 +51,7 @@ from dispatcher.record import Record
 from dispatcher.reload import reload
 from dispatcher.settle import Settler
 from dispatcher.state_directory import StateDirectory
+from dispatcher.stops import Stops
 from dispatcher.store import PINNED, PROBING, STATEMENT_TIMEOUT_S, Connection, connect, failures, succeed
 from dispatcher.systemd import ServiceManager
 from dispatcher.unprivileged import EmbeddedError
@@ -139,6 +140,7 @@ class Daemon:
             unsettled=unsettled,
         )
         self._intake = Intake(links=self._links, desk=self._receipts, metrics=self._metrics, wake=signals.arrival.set)
+        stops = Stops(settings, lambda: self._gateway, clock)
         self._inbound = InboundDesk(
             epochs=epochs,
             record=record,
@@ -147,6 +149,7 @@ class Daemon:
             wake=signals.arrival.set,
             links=self._links,
             reassembly_wait_s=settings.daemon.reassembly_wait_s,
+            stops=stops,
         )
         self._settler = Settler(
             epochs=epochs,
@@ -170,6 +173,7 @@ class Daemon:
             wake_claimer=signals.wake_claims,
             settings=settings,
             hand_on=lambda: self._upkeep.refused(),  # noqa: PLW0108  # made below
+            stops=stops,
         )
         self._gateway = Gateway(self._dispatcher, link_metrics)
         self._pauses = Pauses(lambda: self._gateway, signals.wake_claims)

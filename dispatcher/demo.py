@@ -53,7 +53,7 @@ DONE_WITHIN_S = 40.0  # from the enqueue to the last receipt, which takes half o
 LOOK_S = 0.25  # between two looks
 NOTABLE = {
     LONG_ANSWER: "a patient sent a reply of several parts",
-    "STOP": "a patient sent STOP: kept in the inbox, and not acted upon yet",
+    "STOP": "a patient sent STOP: confirmed, and nothing more goes there",
 }
 RECEIPT_STATES = {DELIVERED: "delivered", UNDELIVERABLE: "undelivered"}
 

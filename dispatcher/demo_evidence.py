@@ -16,6 +16,7 @@ from dispatcher.demo_handset import Message, Taken, read
 from dispatcher.demo_load import LANE_OF, Answer, Request
 from gateway import count
 
+STOP: Final = "STOP"  # what patients of the demonstration send to be left alone
 FEWEST_OVERTAKEN: Final = 50  # segments that waited on its link and that an emergency came before
 MOST_IN_FRONT_S: Final = 0.25  # of the link's rate: what may go between an emergency's commit and its own segments
 TOLD: Final = 3  # problems of one check that are told; the others are counted
@@ -155,6 +156,8 @@ class _Trial:
         self._message_of: dict[int, Message] = {}
         self._text_problems: list[str] = []
         self._once_problems: list[str] = []
+        self._stopped = {answer.source for answer in evidence.answers if answer.text == STOP}
+        self._confirmations: list[Message] = []
         self._match()
 
     def judgement(self) -> Judgement:
@@ -181,6 +184,7 @@ class _Trial:
                 _rates(links),
                 self._states(),
                 self._replies(),
+                self._stops(),
             ),
         )
 
@@ -195,7 +199,9 @@ class _Trial:
             for message in messages:
                 job = wanted.get((message.destination, message.text))
                 where = f"{link.name}: segment {message.places[0] + 1}"
-                if job is None:
+                if job is None and message.destination in self._stopped:
+                    self._confirmations.append(message)
+                elif job is None:
                     self._text_problems.append(f"{where} begins a text that nobody enqueued")
                 elif job.id in self._message_of:
                     self._once_problems.append(f"{where} begins job {job.id} once more")
@@ -220,10 +226,23 @@ class _Trial:
         )
 
     def _unmatched(self) -> list[Job]:
-        return [job for job in self._evidence.jobs if job.id not in self._message_of]
+        held = {job.id for job in self._held()}
+        return [job for job in self._evidence.jobs if job.id not in self._message_of and job.id not in held]
+
+    def _held(self) -> list[Job]:
+        """Jobs to somebody who sent STOP that were blocked, and did not come."""
+        return [
+            job
+            for job in self._evidence.jobs
+            if job.request.recipient in self._stopped
+            and job.id not in self._message_of
+            and self._evidence.states.get(job.id) == "blocked"
+        ]
 
     def _once(self) -> Check:
-        expected = sum(count(job.request.body)[1] for job in self._evidence.jobs)
+        held = {job.id for job in self._held()}
+        expected = sum(count(job.request.body)[1] for job in self._evidence.jobs if job.id not in held)
+        expected += sum(len(message.places) for message in self._confirmations)
         problems = list(self._once_problems)
         if self._segments() != expected:
             problems.append(f"{self._segments():,} segments came, {expected:,} were to come")
@@ -284,6 +303,18 @@ class _Trial:
         if strangers:
             problems.append(f"the inbox has rows of {strangers} people who sent nothing")
         return Check("replies", f"{len(sent)} were sent, and are in the inbox word for word", tuple(problems))
+
+    def _stops(self) -> Check:
+        """Each STOP is confirmed once; what went before it is out."""
+        told = Counter(message.destination for message in self._confirmations)
+        problems = [f"{times} confirmations went to one number" for times in told.values() if times > 1]
+        if len(told) < len(self._stopped):
+            problems.append(f"{len(told)} of {len(self._stopped)} were confirmed")
+        return Check(
+            "stop",
+            f"{len(self._stopped)} sent STOP: {len(self._held())} messages held back, each confirmed once",
+            tuple(problems),
+        )
 
     # The figures
 

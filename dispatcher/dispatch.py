@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dispatcher.ownership import Fence
     from dispatcher.record import Record
     from dispatcher.settle import Settler
+    from dispatcher.stops import Stops
     from gateway import Delivery, Gateway, Segment, SubmitResult
 
 log = structlog.get_logger()
@@ -71,8 +72,10 @@ class Dispatcher:
         wake_claimer: Callable[[], None],
         settings: Settings,
         hand_on: Callable[[], None],
+        stops: Stops,
     ) -> None:
         self._links = links
+        self.stops = stops
         self.configure(settings)
         self._hand_on = hand_on  # a job is to go by another link: look soon
         self._gateway = gateway
@@ -86,7 +89,8 @@ class Dispatcher:
         self.categories: dict[str, CategoryRules] = {}  # as the database says; upkeep reads them
 
     def configure(self, settings: Settings) -> None:
-        """Take routes and categories of the file."""
+        """Take routes, senders and categories of the file."""
+        self.stops.configure(settings)
         self._settings = settings
         self._kept_as_they_are = {category.name for category in settings.categories if not category.substitute}
         self._tlvs = {category.name: category.tlv for category in settings.categories if category.tlv}
@@ -98,6 +102,7 @@ class Dispatcher:
         now = self._clock()
         outgoing: dict[str, list[Submission]] = {}
         for job in jobs:
+            job.suppressed = job.suppressed or self.stops.reason(job)
             match before_send(job, self.categories.get(job.category, UNKNOWN), now):
                 case Send():
                     if (submission := self._submission(job)) is not None and not self._is_held(job, submission):

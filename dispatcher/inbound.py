@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.parts import OK, REFUSED_REPEATED_WITHIN_S, REPEATED_WITHIN_S, TEMPORARY, PartsDesk
+from dispatcher.parts import OK, REFUSED_REPEATED_WITHIN_S, REPEATED_WITHIN_S, TEMPORARY, PartsDesk, kind_of, wishes
+from dispatcher.stops import NOTHING
 from dispatcher.store import array, texts
 from gateway import Inbound
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
+    from dispatcher.recogniser import Recognised
     from dispatcher.record import Record
+    from dispatcher.stops import Stops
     from dispatcher.store import Connection
     from gateway import Delivery
 
@@ -68,14 +71,18 @@ class InboundDesk:
         wake: Callable[[], None],
         links: Mapping[str, LinkSettings],
         reassembly_wait_s: float,
+        stops: Stops,
     ) -> None:
         self._epochs = epochs
-        self._parts = PartsDesk(links=links, record=record, metrics=metrics, clock=clock, wait_s=reassembly_wait_s)
+        self._parts = PartsDesk(
+            links=links, record=record, metrics=metrics, clock=clock, wait_s=reassembly_wait_s, stops=stops
+        )
+        self._stops = stops
         self._record = record
         self._metrics = metrics
         self._clock = clock
         self._wake = wake
-        self._waiting: deque[tuple[str, Inbound, Delivery]] = deque()
+        self._waiting: deque[tuple[str, Inbound, Delivery, Recognised]] = deque()
         self._flushing = 0  # of the flush in flight
         self._is_full = False
         self._undecodable: deque[tuple[str, bytes]] = deque(maxlen=1_000)  # a flood of garbage is bounded
@@ -101,7 +108,8 @@ class InboundDesk:
                 self._tell_full(link)
                 delivery.answer(THROTTLED)
             else:
-                self._waiting.append((link, message, delivery))
+                asked = self._stops.hear(message) if message.parts == 1 else NOTHING  # of parts, once they are joined
+                self._waiting.append((link, message, delivery, asked))
         if self._waiting:
             self._wake()
 
@@ -156,8 +164,7 @@ class InboundDesk:
     def refuse(self) -> None:
         """The database is away: what waits is answered 0x64, and the SMSC sends it again."""
         while self._waiting:
-            _, _, delivery = self._waiting.popleft()
-            delivery.answer(TEMPORARY)
+            self._waiting.popleft()[2].answer(TEMPORARY)
 
     def look_for_stale(self) -> None:
         """Hand over, with the next flush, messages that wait too long for one of their parts."""
@@ -176,7 +183,7 @@ class InboundDesk:
         items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
         if 2 * len(self._waiting) < MOST_UNWRITTEN:
             self._is_full = False
-        parts = [item for item in items if item[1].parts > 1]
+        parts = [item[:3] for item in items if item[1].parts > 1]
         whole = [item for item in items if item[1].parts == 1]
         self._flushing = len(items)
         try:
@@ -184,7 +191,7 @@ class InboundDesk:
                 try:
                     await self._parts.store(connection, parts, self._fence())
                 except StoreUnavailable:
-                    _refuse(whole)
+                    _refuse(delivery for _, _, delivery, _ in whole)
                     raise
             if whole:
                 await self._store(connection, whole)
@@ -192,43 +199,44 @@ class InboundDesk:
             self._flushing = 0
         return len(items) + stale
 
-    async def _store(self, connection: Connection, items: list[tuple[str, Inbound, Delivery]]) -> None:
+    async def _store(self, connection: Connection, items: list[tuple[str, Inbound, Delivery, Recognised]]) -> None:
         now = self._clock()
         if self._unsure:
             try:
                 await self._look_for_unsure(connection)
             except StoreUnavailable:
-                _refuse(items)
+                _refuse(delivery for _, _, delivery, _ in items)
                 raise
         self._forget(now)
         fresh = []
-        for link, message, delivery in items:
+        for link, message, delivery, asked in items:
             key = digest(link, message)
             if self._is_repeated(key):
                 self._metrics.count_inbound(link, "repeated")
                 delivery.answer(OK)
             else:
-                fresh.append((link, message, delivery, key))
+                fresh.append((link, message, delivery, key, asked))
         if not fresh:
             return
         try:
             rows = await connection.fetch(
                 "store_inbound",
-                texts([link for link, _, _, _ in fresh]),
-                texts([message.source.value for _, message, _, _ in fresh]),
-                texts([message.destination.value for _, message, _, _ in fresh]),
-                texts([message.text for _, message, _, _ in fresh]),
-                texts([_kind(message) for _, message, _, _ in fresh]),
-                texts([message.octets.hex() for _, message, _, _ in fresh]),
-                array([message.data_coding for _, message, _, _ in fresh]),
-                array([message.esm_class for _, message, _, _ in fresh]),
-                texts([key for _, _, _, key in fresh]),
+                texts([link for link, *_ in fresh]),
+                texts([message.source.value for _, message, *_ in fresh]),
+                texts([message.destination.value for _, message, *_ in fresh]),
+                texts([message.text for _, message, *_ in fresh]),
+                texts([kind_of(is_text=message.is_text, asked=asked) for _, message, _, _, asked in fresh]),
+                texts([message.octets.hex() for _, message, *_ in fresh]),
+                array([message.data_coding for _, message, *_ in fresh]),
+                array([message.esm_class for _, message, *_ in fresh]),
+                texts([key for _, _, _, key, _ in fresh]),
                 *self._fence(),
                 array([1] * len(fresh)),
                 texts([None] * len(fresh)),
+                *wishes([asked for *_, asked in fresh]),
             )
         except StoreUnavailable:
-            for link, _, delivery, key in fresh:
+            for link, _, delivery, key, _ in fresh:
                 self._unsure[key] = link, self._clock()
                 delivery.answer(TEMPORARY)
             raise
@@ -242,11 +250,11 @@ class InboundDesk:
         else:
             self._acknowledged.update((row["inbound_id"], now) for row in rows)
         owned = {row["link"] for row in rows}
-        for link, message, delivery, key in fresh:
+        for link, message, delivery, key, asked in fresh:
             if link not in owned:
                 delivery.answer(TEMPORARY)
                 continue
-            self._metrics.count_inbound(link, _kind(message))
+            self._metrics.count_inbound(link, kind_of(is_text=message.is_text, asked=asked))
             if not delivery.answer(answer) or answer != OK:
                 self._unanswered.setdefault(key, []).append(now + REPEATED_WITHIN_S)
 
@@ -268,18 +276,14 @@ class InboundDesk:
                 texts([key]),
                 *self._fence(),
                 array([1]),
-                texts([None]),
+                *(texts([None]),) * 4,  # nothing is missing, nothing asked for
             )
             self._undecodable.popleft()
             self._metrics.count_inbound(link, "undecodable")
             log.warning("deliver_sm_undecodable", link=link, octets=len(octets))
 
 
-def _refuse(items: Iterable[tuple[str, Inbound, Delivery]]) -> None:
+def _refuse(deliveries: Iterable[Delivery]) -> None:
     """Let the SMSC keep them."""
-    for _, _, delivery in items:
+    for delivery in deliveries:
         delivery.answer(TEMPORARY)
-
-
-def _kind(message: Inbound) -> str:
-    return "text" if message.is_text else "binary"

@@ -111,7 +111,7 @@ class Job:
     enqueued_us: int
     expires_at: float  # monotonic
     due_at: float  # monotonic
-    suppressed: bool = False
+    suppressed: str = ""  # reason why nothing may go to this number; "": none
     submission: Submission | None = None
     first_written_at: float = 0.0  # monotonic; 0.0 until a segment was written
     doubt: int = 0  # bits of the parts written and unanswered

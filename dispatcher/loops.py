@@ -127,6 +127,7 @@ class Loops:
 
         await connection.listen("tocsin_ready", ready)
         await connection.listen("tocsin_control", lambda _: self._rules_changed())
+        await connection.listen("tocsin_suppressed", self._dispatcher.stops.notified)
         await connection.listen("tocsin_alive", heard)
         await connection.fetch("notify_alive", self._owner)
         while True:

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, ProcessCollector, disable_created_
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from dispatcher.recogniser import Wish
 from gateway import RETRY, Buckets
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ JOB_STATES = (
 RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", "unmatched")
 RECEIPT_REASONS = tuple(RETRY)
 DOUBT_ENDS = ("answer", "receipt", "resent", "requeued", "unknown", "expired")
-INBOUND_CLASSES = ("text", "binary", "undecodable", "repeated")
+INBOUND_CLASSES = ("text", *(wish.value for wish in Wish if wish is not Wish.NONE), "binary", "undecodable", "repeated")
 
 CLAIM_PARTS = ("settle", "receive")
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from dispatcher.errors import StoreUnavailable
+from dispatcher.recogniser import Recognised, Wish
+from dispatcher.stops import NOTHING
 from dispatcher.store import array, texts
 from gateway import Joined, Part, join
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.record import Record
+    from dispatcher.stops import Stops
     from dispatcher.store import Connection
     from dispatcher.store import Record as Row
     from gateway import Delivery, Inbound
@@ -64,6 +67,7 @@ class Whole(NamedTuple):
     data_coding: int
     esm_class: int
     joined: Joined
+    asked: Recognised
 
 
 def key_of(link: str, message: Inbound) -> Key:
@@ -95,7 +99,9 @@ class PartsDesk:
         metrics: DispatcherMetrics,
         clock: Callable[[], float],
         wait_s: float,
+        stops: Stops,
     ) -> None:
+        self._stops = stops
         self._links = links
         self._record = record
         self._metrics = metrics
@@ -210,7 +216,7 @@ class PartsDesk:
             texts([whole.key.source for whole in wholes]),
             texts([whole.key.destination for whole in wholes]),
             texts([whole.joined.text for whole in wholes]),
-            texts(["text" if whole.joined.is_text else "binary" for whole in wholes]),
+            texts([kind_of(is_text=whole.joined.is_text, asked=whole.asked) for whole in wholes]),
             texts([whole.octets.hex() for whole in wholes]),
             array([whole.data_coding for whole in wholes]),
             array([whole.esm_class for whole in wholes]),
@@ -218,6 +224,7 @@ class PartsDesk:
             *fence,
             array([whole.key.parts for whole in wholes]),
             texts([array(whole.joined.missing) if whole.joined.missing else None for whole in wholes]),
+            *wishes([whole.asked for whole in wholes]),
         )
         if len(stored) < len(wholes):
             raise StoreUnavailable("a link was lost while its parts were joined")
@@ -255,6 +262,7 @@ class PartsDesk:
             parts[0].data_coding,
             parts[0].esm_class,
             joined,
+            self._stops.heed(key.source, key.destination, joined.text) if joined.is_text else NOTHING,
         )
 
     def _answer(self, items: Sequence[Item], repeated: set[int], ids: Mapping[int, int], now: float) -> None:
@@ -279,7 +287,7 @@ class PartsDesk:
 
     def _count(self, wholes: Iterable[Whole]) -> None:
         for whole in wholes:
-            kind = "incomplete" if whole.joined.missing else "text" if whole.joined.is_text else "binary"
+            kind = "incomplete" if whole.joined.missing else kind_of(is_text=whole.joined.is_text, asked=whole.asked)
             self._metrics.count_inbound(whole.key.link, kind)
             if whole.joined.missing:
                 log.warning(
@@ -296,6 +304,22 @@ class PartsDesk:
 
 def _oldest_s(group: Mapping[int, Row]) -> float:
     return max(float(row["age"]) for row in group.values())
+
+
+def kind_of(*, is_text: bool, asked: Recognised) -> str:
+    """Class of a whole message: what it asks for, else what it is."""
+    if not is_text:
+        return "binary"
+    return "text" if asked.wish is Wish.NONE else asked.wish.value
+
+
+def wishes(asked: Sequence[Recognised]) -> tuple[str, str, str]:
+    """What messages ask for, as columns: the wish, its language, and the language of words of emergency."""
+    return (
+        texts([None if one.wish is Wish.NONE else one.wish.value for one in asked]),
+        texts([one.language for one in asked]),
+        texts([one.emergency for one in asked]),
+    )
 
 
 def _columns(keys: Sequence[Key]) -> tuple[str, str, str, str, str, str]:

@@ -50,7 +50,8 @@ Decision = Send | Defer | Stop
 
 SEND = Send()
 EXPIRED = Stop("expired", "EXPIRED")
-SUPPRESSED = Stop("blocked", "SUPPRESSED")
+# Reasons that bind every category, those that a STOP does not reach too; `tocsin.binds_all` has the same.
+BINDS_ALL = frozenset({"WRONG_PERSON", "REASSIGNED", "INVALID", "LANDLINE", "DECEASED", "CARRIER_BLOCK"})
 PAUSED = Defer("PAUSED", 30.0)
 
 
@@ -58,8 +59,8 @@ def before_send(job: Job, rules: CategoryRules, now: float) -> Decision:
     """Decide about one claimed job; ``now`` is monotonic."""
     if job.expires_at - now < LEAST_LIFE_S:
         return EXPIRED
-    if job.suppressed and rules.stop_applies:
-        return SUPPRESSED
+    if job.suppressed and (rules.stop_applies or job.suppressed in BINDS_ALL):
+        return Stop("blocked", f"SUPPRESSED_{job.suppressed}")
     if rules.paused:
         return PAUSED
     return SEND

@@ -52,6 +52,13 @@ EVENTS = {
     ),
     "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason, error"),
     "inbound.received": ("inbound_id", "A message of a handset is in `tocsin.inbox`.", "link, class, missing"),
+    "inbound.emergency": ("inbound_id", "It has words by which somebody may be in danger.", "link"),
+    "suppression.added": (
+        "ledger id",
+        "From now on something is refused for a number.",
+        "reason, scope, value, inbound_id",
+    ),
+    "suppression.lifted": ("ledger id", "It is refused no more.", "reason, scope, value, inbound_id"),
     "operator.cancel": ("job", "An operator had the SMSC asked to cancel it.", "kind"),
     "operator.query": ("job", "An operator had the SMSC asked about it.", "kind"),
     "operator.pause": ("link or category", "An operator paused it.", "kind"),

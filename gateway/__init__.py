@@ -4,6 +4,7 @@ Knows no job, table, category or retry. Whoever uses it imports from here.
 """
 
 from gateway.address import destination_address, source_address
+from gateway.carrier_trial import carrier_trial
 from gateway.errors import (
     BrokenStream,
     FieldTooLong,
@@ -19,6 +20,7 @@ from gateway.errors import (
 from gateway.forms import REFUSES_A_FORM
 from gateway.gateway import Gateway
 from gateway.inquiry import Inquiry, Reply
+from gateway.learnt import Learnt, Observed, Setting, learn
 from gateway.link import Link
 from gateway.messages import (
     Address,
@@ -41,6 +43,7 @@ from gateway.receipt_reason import RETRY
 from gateway.segment import LANGUAGES, Alphabet, Coding, Concatenation, Counted, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
+from gateway.trials import Trial, trials
 
 __all__ = [
     "LANGUAGES",
@@ -65,6 +68,7 @@ __all__ = [
     "Inbound",
     "Inquiry",
     "Joined",
+    "Learnt",
     "Link",
     "LinkMetrics",
     "LinkObserver",
@@ -72,27 +76,33 @@ __all__ = [
     "LocalError",
     "MalformedBody",
     "NotBound",
+    "Observed",
     "Part",
     "PduError",
     "Probed",
     "Receipt",
     "Reply",
     "Segment",
+    "Setting",
     "ShortMessage",
     "Submission",
     "SubmitResult",
     "TooManySegments",
+    "Trial",
     "UnencodableText",
     "Verdict",
     "WindowFull",
+    "carrier_trial",
     "count",
     "destination_address",
     "id_forms",
     "join",
+    "learn",
     "parse",
     "probe",
     "segment",
     "source_address",
     "status_name",
+    "trials",
     "verdict",
 ]

@@ -31,7 +31,7 @@ from gateway.messages import SubmitResult, Verdict
 from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
 from gateway.receipt import parse
-from gateway.rooms import LANES, WaitingRooms
+from gateway.rooms import LANES, WaitingRooms, room_size
 from gateway.session import (
     Bound,
     Delivered,
@@ -45,7 +45,7 @@ from gateway.transport import SHORTEST_TIMER_S
 from gateway.window import reserve_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from config.settings import LinkSettings
     from gateway.held import Part
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from gateway.rooms import Token
 
 SLICE: Final = 32  # segments a turn of the loop: well under a millisecond, so nothing else waits long
-SMALLEST_ROOM: Final = 16
-LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
 _ACCEPTED: Final = Verdict.ACCEPTED
 _REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
@@ -101,7 +99,7 @@ class Link:
             self._throttle.assume_busy(now)
         else:
             self._throttle.restore(sent_at, now)
-        self._rooms = WaitingRooms(_room_size(settings))
+        self._rooms = WaitingRooms(room_size(settings.throughput_per_s))
         self._leaving: dict[int, Submission] = {}  # recalled once what they have on the wire is answered
         self._refused: list[Submission] = []  # submitted while nothing can leave; recalled in the next turn
         self._binds = Binds(
@@ -257,7 +255,7 @@ class Link:
         self.settings = settings
         self._answers.configure(settings)
         self._throttle.set_rate(settings.throughput_per_s)
-        self._rooms.size = _room_size(settings)
+        self._rooms.size = room_size(settings.throughput_per_s)
         self._binds.reconfigure(settings)
         self._observer.capacity_freed(self.name)
         self._pump()
@@ -400,7 +398,10 @@ class Link:
         )
 
     def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
-        found = parse(event.pdu, alphabet=self.settings.default_alphabet, errors=self.settings.receipt_errors)
+        its = self.settings
+        found = parse(
+            event.pdu, alphabet=its.default_alphabet, text_receipts=its.text_receipts, errors=its.receipt_errors
+        )
         if found is None:
             live.answer(event.sequence_number, status.OK)  # USSD: acknowledged and left alone
         else:
@@ -423,9 +424,9 @@ class Link:
         if not self.can_send:
             self._metrics.held.by(None, time.monotonic())
             self._asking.recall()
-            self._leaving.update((id(submission), submission) for submission in self._rooms.drain())
+            self._leave(self._rooms.drain())
         elif self._holds_others:
-            self._leaving.update((id(submission), submission) for submission in self._rooms.drain(LANES[1:]))
+            self._leave(self._rooms.drain(LANES[1:]))
         for key, submission in list(self._leaving.items()):
             if submission.stopped or not submission.unanswered:
                 del self._leaving[key]
@@ -433,6 +434,14 @@ class Link:
                     recalled.append(submission)
         if recalled:
             self._observer.recalled(self.name, recalled)
+
+    def _leave(self, submissions: Iterable[Submission]) -> None:
+        self._leaving.update((id(submission), submission) for submission in submissions)
+
+    def withdraw(self, is_wanted: Callable[[Submission], bool]) -> None:
+        """Write nothing more of these; they are recalled, those with segments on the wire once these are answered."""
+        self._leave(self._rooms.withdraw(is_wanted))
+        self._loop.call_soon(self._recall)
 
     def _hold_others(self, for_s: float) -> None:
         """Give back what waits in lanes 1 to 5, and ask for one of them when the hold is over."""
@@ -586,12 +595,3 @@ class Link:
         if self._pump_timer is not None:
             self._pump_timer.cancel()
             self._pump_timer = None
-
-
-def _room_size(settings: LinkSettings) -> int:
-    """About a second of the rate.
-
-    Enough to keep the wire busy over a claim, and little enough that what was claimed early does not stand before
-    what is urgent.
-    """
-    return max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM))

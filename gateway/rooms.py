@@ -19,7 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gateway.messages import Segment, Submission
 
@@ -27,7 +27,18 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = (0, 16, 8, 4, 2, 1)  # of lanes 0 to 5; lane 0 needs none
 LANES: Final = range(len(WEIGHTS))
+SMALLEST_ROOM: Final = 16
+LARGEST_ROOM: Final = 2_000
 LANE_1_EVERY: Final = 50  # one token in so many goes to lane 1 even against lane 0
+
+
+def room_size(throughput_per_s: int) -> int:
+    """About a second of the rate.
+
+    Enough to keep the wire busy over a claim, and little enough that what was claimed early does not stand before
+    what is urgent.
+    """
+    return max(SMALLEST_ROOM, min(throughput_per_s, LARGEST_ROOM))
 
 
 class WaitingRooms:
@@ -142,6 +153,24 @@ class WaitingRooms:
             self._was_high[lane] = False
         if self._midway is not None and self._midway.lane in lanes:
             self._midway = None
+        return [submission for submission in found.values() if not submission.stopped]
+
+    def withdraw(self, is_wanted: Callable[[Submission], bool]) -> list[Submission]:
+        """Take these out of the rooms: every one that is not stopped, once."""
+        found: dict[int, Submission] = {}
+        for lane in LANES:
+            for submission in (*(token[0] for token in self._again[lane]), *self._rooms[lane]):
+                if is_wanted(submission):
+                    found[id(submission)] = submission
+        for submission in found.values():
+            lane = submission.lane
+            again = [token for token in self._again[lane] if token[0] is not submission]
+            self._again[lane].clear()
+            self._again[lane].extend(again)
+            if submission in self._rooms[lane]:
+                self._rooms[lane].remove(submission)
+            if submission is self._midway:
+                self._midway = None
         return [submission for submission in found.values() if not submission.stopped]
 
     def _take_by_weight(self, now: float) -> Token | None:

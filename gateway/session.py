@@ -224,6 +224,7 @@ class Session:
         "_reader",
         "_unbind_sequence",
         "_undelivered",
+        "answered_enquiries",
         "settings",
         "state",
         "window",
@@ -245,6 +246,7 @@ class Session:
         self._enquiry = 0  # sequence_number of the last enquire_link; 0 before the first
         self._enquiry_at = now
         self._enquiry_waits = False  # nothing came since the last enquire_link
+        self.answered_enquiries = 0
         self._unbind_sequence: int | None = None
         self._deadline = now + settings.bind_timeout_s  # of bind_resp, later of unbind_resp
         self._bind_sequence: int | None = self.window.next_sequence_number()
@@ -510,6 +512,7 @@ class Session:
             self._close(CloseReason.UNBOUND, events)
             return
         if pdu.command_id == CommandId.ENQUIRE_LINK_RESP:
+            self.answered_enquiries += number == self._enquiry
             return  # that something came was noted when its frame was read
         if nack and number:
             if number == self._enquiry:

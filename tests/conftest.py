@@ -32,6 +32,20 @@ for _name in list(os.environ):
         del os.environ[_name]  # a developer's own daemon must not leak into tests
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a second server be tried without all that no server can change."""
+    parser.addoption("--only-database", action="store_true", help="run only tests that use PostgreSQL")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was told to be left out."""
+    if not config.getoption("--only-database"):
+        return
+    others = [item for item in items if "database_server" not in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if "database_server" in getattr(item, "fixturenames", ())]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run an ``async def`` test to its end on a loop of its own, in debug mode."""

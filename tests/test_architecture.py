@@ -34,6 +34,8 @@ PURE = {
             "window",
             "session",
             "held",
+            "trials",
+            "learnt",
         )
     ),
     *(f"gateway/{name}.py" for name in ("receipt", "receipt_reason", "messages", "errors", "address", "backoff")),

@@ -368,12 +368,16 @@ async def test_in_a_pipe_all_of_it_holds_and_the_summary_is_json(temporary):
     assert summary["holds"] is True
     assert summary["seconds"] < ENDS_WITHIN_S
     assert [check["name"] for check in summary["checks"] if check["holds"]] == [
-        "texts", "once", "flash", "emergency", "rate", "receipts", "replies",
+        "texts", "once", "flash", "emergency", "rate", "receipts", "replies", "stop",
     ]  # fmt: skip
     assert {row["name"]: row["jobs"] for row in summary["categories"]} == Counter(
         request.category for request in (*load_of_the_day().requests, *EMERGENCIES)
     )
-    assert sum(row["delivered"] + row["undelivered"] for row in summary["categories"]) == 2_000
+    assert sum(row["delivered"] + row["undelivered"] for row in summary["categories"]) in {
+        1_998,  # who sent STOP has two more messages in the queue
+        1_999,
+        2_000,
+    }
     assert sum(row["undelivered"] for row in summary["categories"]) == 20
     assert [place["link"] for place in summary["emergencies"]] == ["carrier-a", "carrier-b", "carrier-a"]
     assert min(place["overtook"] for place in summary["emergencies"]) >= FEWEST_OVERTAKEN
@@ -381,7 +385,8 @@ async def test_in_a_pipe_all_of_it_holds_and_the_summary_is_json(temporary):
         assert carrier.segments_per_s // 4 < link["surely"] <= carrier.segments_per_s
         assert link["surely"] <= link["busiest_second"]
     assert "\x1b" not in stdout + stderr
-    assert re.search(r"^ok +receipts +2,000 states", stderr, re.MULTILINE)
+    assert re.search(r"^ok +receipts +(1,99[89]|2,000) states", stderr, re.MULTILINE)
+    assert re.search(r"^ok +stop +1 sent STOP: [012] messages held back, each confirmed once", stderr, re.MULTILINE)
     assert re.search(r"^ +\d+\.\d s +[\d,]+ of 2,4\d\d segments sent", stderr, re.MULTILINE)
     assert "emergency 3 on carrier-a" in stderr
     assert_private(stdout + stderr)

@@ -11,7 +11,7 @@ import pytest
 from dispatcher import demo_handset
 from dispatcher.demo_evidence import FEWEST_OVERTAKEN, Job, busiest_second, judge, percentile
 from dispatcher.demo_handset import Message, read
-from dispatcher.demo_load import Request
+from dispatcher.demo_load import Answer, Request
 from gateway import count
 from tests.demo_day import LONG, changed, evidence_of_a_good_day, taken
 from tests.journey import handset
@@ -75,7 +75,7 @@ class TestJudgement:
         """And its figures are those of the log."""
         judgement = judge(evidence_of_a_good_day())
 
-        assert (judgement.holds, [check.problem for check in judgement.checks]) == (True, [None] * 7)
+        assert (judgement.holds, [check.problem for check in judgement.checks]) == (True, [None] * 8)
         (place,) = judgement.emergencies
         assert place.number + place.overtook == place.total == 199 + count(LONG)[1]
         assert (place.overtook, place.overtaken_by) == (99, 2)
@@ -238,6 +238,36 @@ class TestJudgement:
         found = failures(replace(evidence_of_a_good_day(), inbox=inbox))
 
         assert problem in found["replies"]
+
+    @pytest.mark.parametrize(
+        ("confirmations", "state", "problems"),
+        [
+            (1, "blocked", {}),
+            (0, "blocked", {"stop": "0 of 1 were confirmed"}),
+            (2, "blocked", {"stop": "2 confirmations went to one number"}),
+            (1, "failed", {"texts": "job 150 did not come", "once": "were to come"}),
+        ],
+    )
+    def test_somebody_who_sent_stop(self, confirmations, state, problems):
+        """What was not out yet is blocked, and the STOP is confirmed once."""
+        evidence = evidence_of_a_good_day()
+        number = "447700900150"
+
+        def stop(log):
+            log[:] = [segment for segment in log if segment.destination != number]
+            log.extend(
+                segment
+                for n in range(confirmations)
+                for segment in taken("You will get no more.", at=3.0 + n, destination=number, message_id=f"stop{n}")
+            )
+
+        answers = [*evidence.answers, Answer(number, "STOP")]
+        inbox = [*evidence.inbox, (number, "STOP")]
+        stopped = replace(changed(evidence, stop), answers=answers, inbox=inbox, states={**evidence.states, 150: state})
+        found = failures(stopped)
+
+        assert found.keys() == problems.keys()
+        assert all(problem in found[name] for name, problem in problems.items())
 
     def test_many_problems_are_counted(self):
         """One line stays one line."""

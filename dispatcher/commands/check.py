@@ -14,6 +14,7 @@ from rich.progress import Progress
 from config.settings import load
 from dispatcher import check, log
 from dispatcher.check import Finding, Grade
+from dispatcher.commands.carrier_trial import send_trial
 from dispatcher.commands.terminal import (
     DONE,
     REFUSED,
@@ -22,7 +23,9 @@ from dispatcher.commands.terminal import (
     config_option,
     connected,
     json_option,
+    load_settings,
     print_json,
+    read_duration,
     shown,
 )
 
@@ -30,15 +33,47 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 
-@click.command("check", epilog="Example: tocsin check --config /etc/tocsin/1.toml --bind")
+@click.command(
+    "check",
+    epilog="Examples: tocsin check --config /etc/tocsin/1.toml --bind;"
+    " tocsin check --bind --send-to +447700900123 --link carrier-a",
+)
 @config_option
 @json_option
 @click.option("--bind", is_flag=True, help="Bind and unbind each host of each link once; nothing is sent.")
-def check_command(path: str, *, as_json: bool, bind: bool) -> int:
+@click.option(
+    "--send-to",
+    metavar="NUMBER",
+    help="With --bind, in place of all else: send real texts over one link to this handset, which the carrier charges"
+    " for, and print the settings of the link that answers and receipts show.",
+)
+@click.option("--link", metavar="NAME", help="The link to send over; needed where the file has several.")
+@click.option("--sender", metavar="ADDRESS", help="Sender of these texts; the first [[sender]] of the link otherwise.")
+@click.option("--wait", "wait_s", callback=read_duration, metavar="D", help="How long for receipts; 60s otherwise.")
+@click.option("--yes", is_flag=True, help="Send without asking.")
+def check_command(
+    path: str,
+    *,
+    as_json: bool,
+    bind: bool,
+    send_to: str | None,
+    link: str | None,
+    sender: str | None,
+    wait_s: float | None,
+    yes: bool,
+) -> int:
     """Say whether an instance could do its work: file, state directory, database, schema, server log, links.
 
-    Exit code 1 for a problem, 3 when database, schema or state directory cannot be used.
+    Exit code 1 for a problem, 3 when database, schema or state directory cannot be used. With --send-to 0 when at
+    least one text was accepted and all were tried, else 1.
     """
+    if send_to is not None:
+        if not bind:
+            raise click.UsageError("--send-to needs --bind")
+        return send_trial(load_settings(path), send_to, link, sender, wait_s, yes=yes, as_json=as_json)
+    for option, given in (("--link", link), ("--sender", sender), ("--wait", wait_s), ("--yes", yes or None)):
+        if given is not None:
+            raise click.UsageError(f"{option} needs --send-to")
     settings = load(path)
     findings = [*check.check_file(settings)]
     state, is_running = check.check_state_directory(settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import asdict
 from datetime import datetime
 
@@ -22,23 +21,10 @@ from dispatcher.commands.terminal import (
     from_stdin,
     json_option,
     print_json,
+    read_duration,
     shown,
 )
 from gateway import status_name
-
-FURTHEST_DAYS = 3650
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Read a number and a unit: 90s, 15m, 2h, 1d. Gives seconds."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", value, re.ASCII)
-    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
-    if not 0 < seconds <= FURTHEST_DAYS * SECONDS["d"]:
-        raise click.BadParameter(f"{value!r} is no duration: write 90s, 15m, 2h or 1d, at most {FURTHEST_DAYS}d")
-    return seconds
 
 
 def _instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -70,7 +56,7 @@ job_argument = click.argument("job_id", metavar="ID", type=click.IntRange(1, 2**
 @click.option("--not-before", callback=_instant, metavar="T", help="ISO 8601; without offset it is local time.")
 @click.option(
     "--expires-in",
-    callback=_duration,
+    callback=read_duration,
     metavar="D",
     help="90s, 15m, 2h, 1d, from when it is due. With --key each call is another request.",
 )
@@ -124,7 +110,13 @@ def enqueue(
 
 
 wait_option = click.option(
-    "--wait", "wait_s", callback=_duration, default="15s", show_default=True, metavar="D", help="How long for the SMSC."
+    "--wait",
+    "wait_s",
+    callback=read_duration,
+    default="15s",
+    show_default=True,
+    metavar="D",
+    help="How long for the SMSC.",
 )
 
 

@@ -24,6 +24,7 @@ from dispatcher.commands.terminal import (
     Stopped,
     check_text,
     config_option,
+    confirm,
     connected,
     json_option,
     print_json,
@@ -60,7 +61,7 @@ def pause(path: str, kind: str, name: str, reason: str, *, yes: bool, as_json: b
     async def work(connection: Connection) -> str:
         row = await connection.fetchrow("lane_of_category", name) if kind == "category" else None
         if kind == "link" or (row is not None and row["lane"] == 0):
-            _confirm(f"pausing {kind} {name} stops its emergencies too", yes=yes)
+            confirm(f"pausing {kind} {name} stops its emergencies too", yes=yes)
         return await _set_paused(connection, kind, name, reason, paused=True)
 
     return _tell(_run(path, reason, work, name), kind, name, "paused", as_json=as_json)
@@ -95,12 +96,12 @@ def requeue(path: str, job_ids: tuple[int, ...], link: str | None, reason: str, 
 
     async def work(connection: Connection) -> dict[int, str]:
         if link is None:
-            _confirm(f"{len(job_ids)} jobs may reach their recipients twice", yes=yes)
+            confirm(f"{len(job_ids)} jobs may reach their recipients twice", yes=yes)
             return await _requeue(connection, job_ids, reason)
         row = await connection.fetchrow("count_doubt", link)
         assert row is not None
         if row["jobs"]:
-            _confirm(f"{row['jobs']} jobs ({row['segments']} segments) may reach their recipients twice", yes=yes)
+            confirm(f"{row['jobs']} jobs ({row['segments']} segments) may reach their recipients twice", yes=yes)
         return await _requeue_link(connection, link, row["jobs"], reason)
 
     outcomes = _run(path, reason, work, link)
@@ -167,16 +168,6 @@ async def _requeue_link(connection: Connection, link: str, jobs: int, reason: st
                 progress.advance(task)
             after = rows[-1]["id"]
     return outcomes
-
-
-def _confirm(consequence: str, *, yes: bool) -> None:
-    """Ask on a terminal; elsewhere --yes must have been given."""
-    if yes:
-        return
-    if not os.isatty(0):
-        raise Stopped(REFUSED, f"{consequence}: repeat with --yes")
-    if not click.confirm(f"{consequence}. Go on?", err=True):
-        raise Stopped(REFUSED, "nothing was changed")
 
 
 def person() -> str:

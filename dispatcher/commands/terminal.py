@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 DONE, REFUSED, USAGE, UNUSABLE = range(4)
 INTERRUPTED = 130  # as shells report SIGINT
 
+FURTHEST_DAYS = 3650
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
 EXIT_CODES = {
     DONE: "done; also a duplicate, or deferred",
     REFUSED: "refused, a finding, unknown, too late",
@@ -147,12 +150,33 @@ def _remedy(error: BaseException | None) -> str | None:
     return None
 
 
+def read_duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Read a number and a unit: 90s, 15m, 2h, 1d. Gives seconds."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", value, re.ASCII)
+    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
+    if not 0 < seconds <= FURTHEST_DAYS * SECONDS["d"]:
+        raise click.BadParameter(f"{value!r} is no duration: write 90s, 15m, 2h or 1d, at most {FURTHEST_DAYS}d")
+    return seconds
+
+
 def from_stdin() -> str:
     """Read a text from standard input, without its last line end."""
     try:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError:
         raise Stopped(USAGE, "TEXT: standard input is not UTF-8") from None
+
+
+def confirm(consequence: str, *, yes: bool, otherwise: str = "nothing was changed") -> None:
+    """Ask on a terminal; elsewhere --yes must have been given. `otherwise` is told where the answer is no."""
+    if yes:
+        return
+    if not os.isatty(0):
+        raise Stopped(REFUSED, f"{consequence}: repeat with --yes")
+    if not click.confirm(f"{consequence}. Go on?", err=True):
+        raise Stopped(REFUSED, otherwise)
 
 
 def check_text(name: str, value: str | None) -> None:

@@ -79,6 +79,23 @@ with given as materialized (
 )
 select ((select count(*) from absent) + (select count(*) from present))::int as written;
 
+-- name: apply_auto_replies
+-- Makes the automatic replies what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
+with given as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb) g (kind text, sender text, language text, body text)
+), absent as (
+    delete from tocsin.auto_reply r where (r.kind, r.sender, r.language) not in (select g.kind, g.sender, g.language from given g)
+    returning r.kind
+), present as (
+    insert into tocsin.auto_reply (kind, sender, language, body)
+    select kind, sender, language, body from given
+    except
+    select kind, sender, language, body from tocsin.auto_reply
+    on conflict (kind, sender, language) do update set body = excluded.body
+    returning kind
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
 -- name: apply_note
 -- Notes which file the rows came from, unless the latest note says so already. $1 its hash, $2 rows written.
 -- Locks: none but its row.

@@ -33,7 +33,10 @@ with picked as materialized (
 select b.number, b.xid, p.link, p.lane, p.id, p.recipient, p.sender, p.body, p.category, p.flash, p.options, p.attempt, p.resends,
        p.parts, p.done::text, (date_part('epoch', p.enqueued_at) * 1000000)::bigint as enqueued_us,
        date_part('epoch', p.expires_at - now()) as life_s, date_part('epoch', now() - p.due_at) as waited_s,
-       exists (select from tocsin.suppression s where s.recipient = p.recipient and s.sender in (p.sender, '')) as suppressed
+       (select s.reason from tocsin.suppression s
+        where s.recipient = p.recipient
+          and (s.scope = 'everything' or s.scope = 'sender' and s.value = ltrim(p.sender, '+') or s.scope = 'category' and s.value = p.category)
+        order by tocsin.binds_all(s.reason) desc, s.reason limit 1) as suppressed
 from picked p join fence f on f.name = p.link cross join batch b;
 
 -- name: probe

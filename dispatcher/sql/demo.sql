@@ -9,8 +9,8 @@ select r.job_id, r.outcome, r.reason from tocsin.enqueue_many($1::text::jsonb) r
 select r.job_id, r.outcome, r.reason from tocsin.enqueue($1::text, $2::text, category => $3::text, flash => $4::boolean) r;
 
 -- name: demo_events
--- Events after $1, by cursor. Locks: none. Index: event_log (seq).
-select e.seq, e.type, e.subject from tocsin.event e where e.seq > $1 order by e.seq;
+-- Events after $1, by cursor, but for those of automatic replies. Locks: none. Index: event_log (seq).
+select e.seq, e.type, e.subject from tocsin.event e where e.seq > $1 and e.data ->> 'category' is distinct from 'reply' order by e.seq;
 
 -- name: demo_jobs
 -- Where the jobs $1 (array literal in text) stand. Reads all of job_status: once, at the end. Locks: none.

@@ -131,6 +131,7 @@ def test_every_link_key_arrives(folder):
         flash_fallback = ["group_f"]
         receipts = "failures"
         message_id_format = "hex"
+        text_receipts = true
         validity = "absolute"
         system_type = "SMPP"
         service_type = "CMT"

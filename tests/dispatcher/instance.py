@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,7 @@ from dispatcher.metrics import DispatcherMetrics
 from dispatcher.receipts import ReceiptDesk
 from dispatcher.record import Record
 from dispatcher.settle import Settler
+from dispatcher.stops import Stops
 from dispatcher.store import PINNED, PROBING, connect
 from gateway import Segment, Submission, SubmitResult, Verdict
 from tests.journey.running import LINK, App, app_of, write_file
@@ -104,6 +106,8 @@ class Instance:
             unsettled=unsettled,
         )
         self.intake = Intake(links=links, desk=self.receipts, metrics=self.metrics, wake=lambda: None)
+        no_links: Any = SimpleNamespace(links={})
+        self.stops = Stops(settings, lambda: no_links, self.clock)
         self.inbound = InboundDesk(
             epochs=self.epochs,
             record=record,
@@ -112,6 +116,7 @@ class Instance:
             wake=lambda: None,
             links=links,
             reassembly_wait_s=REASSEMBLY_WAIT_S,
+            stops=self.stops,
         )
         self.settler = Settler(
             epochs=self.epochs,

@@ -41,9 +41,7 @@ async def test_a_claim_takes_rows_in_order_and_journals_them_before_it_returns(t
 async def test_a_claim_brings_what_the_wire_needs(tmp_path, queue_url):
     """The row, its times as instants of our own clock, and whether its recipient said STOP."""
     async with instance(tmp_path, queue_url) as one:
-        await one.app.connection.execute(
-            "insert into tocsin.suppression (recipient, sender, reason) values ('447700900999', 'Northside', 'STOP')"
-        )
+        await one.app.connection.execute("select tocsin.suppress('447700900999', 'OPT_OUT', 'sender', 'Northside')")
         await one.app.enqueue(
             body="€" * 100, flash=True, category="staff", options={"priority_flag": 1}, recipient="+447700900123"
         )
@@ -52,11 +50,11 @@ async def test_a_claim_brings_what_the_wire_needs(tmp_path, queue_url):
         staff, marketing = await one.claim()
 
         assert (staff.lane, staff.recipient, staff.sender, staff.body) == (1, "447700900123", "Northside", "€" * 100)
-        assert (staff.flash, staff.parts, staff.attempt, staff.done, staff.suppressed) == (True, 2, 1, 0, False)
+        assert (staff.flash, staff.parts, staff.attempt, staff.done, staff.suppressed) == (True, 2, 1, 0, "")
         assert staff.options is not None
         assert 1790 < staff.expires_at - one.clock() <= 1800
         assert -5 < staff.due_at - one.clock() <= 0
-        assert marketing.suppressed
+        assert marketing.suppressed == "OPT_OUT"
 
 
 async def test_a_released_job_is_claimed_again_and_a_settled_one_is_not(tmp_path, queue_url):

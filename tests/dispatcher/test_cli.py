@@ -199,7 +199,7 @@ def test_a_duration_needs_its_unit(offline, duration):
 )
 def test_durations(duration, seconds):
     """The four units."""
-    assert message._duration(None, None, duration) == seconds
+    assert terminal.read_duration(None, None, duration) == seconds
 
 
 @pytest.mark.parametrize("instant", ["soon", "2030-13-01", "0001-01-01T00:00", "12:00"])

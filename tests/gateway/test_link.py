@@ -618,6 +618,16 @@ class TestDelivering:
         assert a.seen.unread == [(malformed_deliver(9), 0x65)]
         assert (answer.sequence, answer.status) == (9, 0x65)
 
+    @pytest.mark.parametrize(("text_receipts", "read"), [(False, Inbound), (True, Receipt)])
+    async def test_a_receipt_by_its_text_alone_is_one_where_the_link_says_so(self, text_receipts, read):
+        """With esm_class 0 and no TLVs a handset could have written it."""
+        async with account(text_receipts=text_receipts) as a:
+            a.smsc.deliver(esm_class=0, short_message=b"id:7f sub:001 dlvrd:001 stat:DELIVRD err:000 text:")
+            await a.seen.until(lambda: a.seen.deliveries)
+
+        (delivery,) = a.seen.deliveries
+        assert type(delivery.receipt_or_inbound) is read
+
     async def test_ussd_is_acknowledged_and_left_alone(self):
         """It is no message."""
         async with account() as a:

@@ -350,6 +350,19 @@ class TestTimeOuts:
             assert session.receive(pdu(answer, enquiry.sequence_number), 31.0) == []
             assert session.next_deadline() == 60.0
 
+    def test_answers_to_enquire_link_are_counted_by_their_number(self):
+        """Whatever comes proves that the peer lives, and not that it answers enquire_link."""
+        session = bound(enquire_link_s=30.0, response_timeout_s=10.0)
+        session.tick(30.0)
+        (enquiry,) = sent(session)
+        session.receive(deliver(1), 31.0)
+        session.receive(pdu(ENQUIRE_LINK | RESP, enquiry.sequence_number + 1), 31.0)
+        assert session.answered_enquiries == 0
+
+        session.receive(pdu(ENQUIRE_LINK | RESP, enquiry.sequence_number), 32.0)
+
+        assert session.answered_enquiries == 1
+
     def test_an_unanswered_enquire_link_closes(self):
         """And what is in the window with it."""
         session = bound(enquire_link_s=30.0, response_timeout_s=10.0)

@@ -40,7 +40,18 @@ ILLEGAL = {
         "insert into tocsin.sender values ('X', 9, null)",
     ],
     "suppression": [
-        "insert into tocsin.suppression (recipient, sender, reason) values ('44', '', 'STOP'), ('44', '', 'STOP')"
+        "insert into tocsin.suppression select '447700900123', 'everything', '', 'OPT_OUT', now() from generate_series(1, 2)",
+    ],
+    "suppression_event": [
+        f"insert into tocsin.suppression_event (recipient, scope, value, action, reason, source) values ({values})"
+        for values in (
+            "'44', 'everything', '', 'added', 'OPT_OUT', 'app'",
+            "'447700900123', 'everything', 'x', 'added', 'OPT_OUT', 'app'",
+            "'447700900123', 'sender', '', 'added', 'OPT_OUT', 'app'",
+            "'447700900123', 'everything', '', 'gone', 'OPT_OUT', 'app'",
+            "'447700900123', 'everything', '', 'added', 'MOOD', 'app'",
+            "'447700900123', 'everything', '', 'added', 'OPT_OUT', 'rumour'",
+        )
     ],
     "idempotency": ["insert into tocsin.idempotency values ('app', 'k', '', 1, now()), ('app', 'k', '', 2, now())"],
     "sent": [

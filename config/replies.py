@@ -1,0 +1,73 @@
+"""``[[auto_reply]]``: what is answered to STOP, START, HELP and to words of emergency, by language and sender.
+
+The shipped texts name no organisation, since Tocsin knows none; a file changes one by giving the same kind, sender and
+language. The answer to HELP should name the sender, a telephone number, and how to stop (CTIA's guidelines ask for it).
+Texts in other languages than English want a native speaker's eye.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from config.reader import Matching, Octets, Table, read
+
+
+@dataclass(frozen=True, slots=True)
+class AutoReplySettings:
+    """``[[auto_reply]]``: one text."""
+
+    kind: Literal["stop", "start", "help", "emergency"]
+    text: Annotated[str, Octets(0, 612)]  # "": none is sent
+    language: Annotated[str, Matching(r"([a-z]{2})?", "a language of two letters (ISO 639-1), or empty for any")] = ""
+    sender: str = ""  # one of ours; "": every one that has no text of its own
+
+
+SHIPPED_REPLIES: tuple[AutoReplySettings, ...] = (
+    AutoReplySettings("stop", "You will get no more messages from this number. Reply START to get them again.", "en"),
+    AutoReplySettings(
+        "stop", "No recibirá más mensajes de este número. Responda START para volver a recibirlos.", "es"
+    ),
+    AutoReplySettings(
+        "stop", "Vous ne recevrez plus de messages de ce numéro. Répondez START pour les recevoir à nouveau.", "fr"
+    ),
+    AutoReplySettings(
+        "stop", "Sie erhalten keine Nachrichten mehr von dieser Nummer. Mit START erhalten Sie sie wieder.", "de"
+    ),
+    AutoReplySettings(
+        "stop", "Não receberá mais mensagens deste número. Responda START para voltar a recebê-las.", "pt"
+    ),
+    AutoReplySettings("stop", "Non riceverà più messaggi da questo numero. Con START li riceverà di nuovo.", "it"),
+    AutoReplySettings("stop", "لن تصلك رسائل أخرى من هذا الرقم. أرسل START لاستلامها مجددا.", "ar"),
+    AutoReplySettings("start", "You will get messages from this number again. Reply STOP to end them.", "en"),
+    AutoReplySettings(
+        "help",
+        "Reply STOP to get no more messages from this number. In an emergency call your local emergency number.",
+        "en",
+    ),
+    AutoReplySettings(
+        "emergency",
+        "This number is not watched at all times. If you may be in danger, call your local emergency number now.",
+        "en",
+    ),
+)
+
+
+def replies(tables: Iterable[Table], senders: set[str]) -> tuple[AutoReplySettings, ...]:
+    """Read the tables over the shipped texts.
+
+    Raises:
+        ConfigError: a sender is none of the file's, or a text stands there twice.
+
+    """
+    result = {(reply.kind, reply.sender, reply.language): reply for reply in SHIPPED_REPLIES}
+    given = set()
+    for table in tables:
+        reply = AutoReplySettings(**read(table, AutoReplySettings))
+        if reply.sender and reply.sender not in senders:
+            raise table.error("sender", "names no [[sender]] of this file")
+        key = (reply.kind, reply.sender, reply.language)
+        if key in given:
+            raise table.error("kind", "stands there twice for this sender and language")
+        given.add(key)
+        result[key] = reply
+    return tuple(result.values())

@@ -1,0 +1,198 @@
+"""STOP, START, HELP, and what an app suppresses: from the reply to what does not leave any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.journey.many_stops import many_stops
+from tests.journey.running import LINK, journey, until
+
+if TYPE_CHECKING:
+    from tests.journey.running import Journey
+
+PATIENT = "447700900123"
+OTHER = "447700900124"
+REPLY = "select body from tocsin.auto_reply where kind = $1 and language = $2"
+
+
+def text_to(world: Journey, text: str, source: str = PATIENT) -> None:
+    world.smsc.deliver(source_addr=source, destination_addr="Northside", short_message=text.encode("ascii"))
+
+
+def sent_to(world: Journey, number: str = PATIENT) -> list[str]:
+    """Texts that reached the SMSC for this number, in order."""
+    return [
+        pdu.fields["short_message"].decode("latin-1")
+        for pdu in world.smsc.received("submit_sm")
+        if pdu.fields["destination_addr"] == number
+    ]
+
+
+async def events(world: Journey) -> list[str]:
+    rows = await world.app.fetch(
+        "select type from tocsin.event_log where type !~ '^(inbound.received|job)' order by seq"
+    )
+    return [row["type"] for row in rows]
+
+
+async def fold_is_the_table(world: Journey) -> bool:
+    differing = "(select * from tocsin.{0} except select * from tocsin.{1})"
+    return not await world.app.value(
+        "select exists "
+        + differing.format("suppression", "suppression_by_events")
+        + " or exists "
+        + differing.format("suppression_by_events", "suppression")
+    )
+
+
+async def test_a_stop_is_confirmed_once_and_nothing_of_that_sender_goes_any_more(tmp_path, queue_url):
+    """But a code that the person asks for does, and others get theirs; START takes it back, and that alone."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        text_to(world, " Stop. ")
+        (answer,) = await world.smsc.seen("deliver_sm_resp")
+        assert answer.status == 0
+        row = (await world.app.fetch("select * from tocsin.suppression"))[0]
+        assert (row["recipient"], row["scope"], row["value"], row["reason"]) == (
+            PATIENT,
+            "sender",
+            "Northside",
+            "OPT_OUT",
+        )
+        assert await world.app.value("select class from tocsin.inbox") == "stop"
+
+        reminder = await world.app.enqueue(PATIENT)
+        code = await world.app.enqueue(PATIENT, "Your code", category="auth")
+        other = await world.app.enqueue(OTHER)
+        await world.app.until_state(reminder, "blocked")
+        await world.app.until_state(code, "submitted")
+        await world.app.until_state(other, "submitted")
+        assert await world.app.reason(reminder) == "SUPPRESSED_OPT_OUT"
+
+        text_to(world, "STOP")
+        await world.smsc.seen("deliver_sm_resp", 2)
+        await world.smsc.until(lambda: len(sent_to(world)) == 2)
+        confirmation = await world.app.value(REPLY, "stop", "en")
+        assert sorted(sent_to(world)) == sorted([confirmation, "Your code"])
+        assert await world.app.value("select count(*) from tocsin.suppression_event") == 2  # evidence of both
+
+        await world.app.value("select tocsin.suppress($1, 'OTHER_CHANNEL', 'category', 'marketing')", PATIENT)
+        text_to(world, "START")
+        await world.smsc.seen("deliver_sm_resp", 3)
+        again = await world.app.enqueue(PATIENT)
+        await world.app.until_state(again, "submitted")
+        held = await world.app.enqueue(PATIENT, category="marketing")
+        await world.app.until_state(held, "blocked")
+        assert await world.app.reason(held) == "SUPPRESSED_OTHER_CHANNEL"
+        assert await events(world) == ["suppression.added", "suppression.added", "suppression.lifted"]
+        assert await fold_is_the_table(world)
+
+
+@pytest.mark.parametrize("way", ["reply", "app"])
+async def test_what_waits_in_memory_is_taken_back(tmp_path, queue_url, way):
+    """Forty jobs are claimed and wait for their tokens; no more than is on the wire already goes."""
+    async with journey(tmp_path, queue_url, receipts="none", throughput_per_s=10) as world:
+        jobs = [await world.app.enqueue(PATIENT, f"Reminder {number}") for number in range(14)]
+        others = [await world.app.enqueue(OTHER, f"Reminder {number}") for number in range(2)]
+        await world.smsc.until(lambda: len(sent_to(world)) >= 2)
+        if way == "reply":
+            text_to(world, "STOP")
+            await world.smsc.seen("deliver_sm_resp")
+        else:
+            await world.app.value("select tocsin.suppress($1, 'OPT_OUT', 'sender', 'Northside')", PATIENT)
+        out = len(sent_to(world)) if way == "reply" else None
+
+        for job in others:
+            await world.app.until_state(job, "submitted")
+        states = [await world.app.until_state(job, "submitted", "blocked") for job in jobs]
+        reminders = [text for text in sent_to(world) if text.startswith("Reminder")]
+        assert len(reminders) == states.count("submitted")
+        assert states.count("blocked") >= 5
+        if out is not None:
+            assert len(reminders) == out
+        assert await world.app.fetch("select from tocsin.ready where category <> 'reply'") == []
+
+
+async def test_a_long_text_that_was_stopped_half_way_has_failed(tmp_path, queue_url):
+    """Two parts are out when the STOP comes: the third never leaves, and the app is told that a piece is there."""
+    async with journey(tmp_path, queue_url, receipts="none", throughput_per_s=2) as world:
+        job = await world.app.enqueue(PATIENT, "x" * 450)
+        await world.smsc.until(lambda: len(sent_to(world)) == 1)
+        text_to(world, "stop")
+        await world.smsc.seen("deliver_sm_resp")
+        parts = sum("x" in text for text in sent_to(world))
+        await world.app.until_state(job, "failed")
+        assert await world.app.reason(job) == "PARTIAL"
+        await world.smsc.until(lambda: any("START" in text for text in sent_to(world)))
+        assert sum("xxx" in text for text in sent_to(world)) == parts < 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "told"),
+    [
+        ("HELP", "help", []),
+        ("START", "help", []),  # nothing was stopped
+        ("I have chest pain", "emergency", ["inbound.emergency"]),
+        ("HELP I can't breathe", "emergency", ["inbound.emergency"]),
+    ],
+)
+async def test_who_asks_for_help_is_answered_once(tmp_path, queue_url, text, kind, told):
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        text_to(world, text)
+        await world.smsc.until(lambda: sent_to(world) != [])
+        assert sent_to(world) == [await world.app.value(REPLY, kind, "en")]
+        assert await events(world) == told
+        assert await world.app.value("select count(*) from tocsin.suppression") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "marketing", "reminder", "code"),
+    [
+        ("Stop by the clinic at 5", "SOFT_HOLD", "blocked", "submitted", "submitted"),
+        ("wrong number, who is this?", "WRONG_PERSON", "blocked", "blocked", "blocked"),
+    ],
+)
+async def test_what_is_no_plain_stop_holds_what_it_must(tmp_path, queue_url, text, reason, marketing, reminder, code):
+    """A person reads the first; of the second nothing may go to a stranger any more. Neither is answered."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        text_to(world, text)
+        await world.smsc.seen("deliver_sm_resp")
+        jobs = [await world.app.enqueue(PATIENT, category=name) for name in ("marketing", "transactional", "auth")]
+        for job, state in zip(jobs, (marketing, reminder, code), strict=True):
+            assert await world.app.until_state(job, "submitted", "blocked") == state
+        assert await world.app.reason(jobs[0]) == f"SUPPRESSED_{reason}"
+        assert await events(world) == ["suppression.added"]
+        assert all(text == "Hello" for text in sent_to(world))
+
+
+async def test_short_codes_and_unknown_numbers_of_ours_get_no_answer(tmp_path, queue_url):
+    """A machine would answer the answer; and from a number that is not ours nothing can be sent."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        text_to(world, "STOP", source="60777")
+        text_to(world, "HELP", source="Northside")
+        world.smsc.deliver(source_addr=PATIENT, destination_addr="447700900999", short_message=b"STOP")
+        await world.smsc.seen("deliver_sm_resp", 3)
+
+        async def is_known() -> bool:
+            return bool(await world.app.value("select count(*) from tocsin.suppression"))
+
+        await until(is_known)
+        assert [tuple(row) for row in await world.app.fetch("select scope, value from tocsin.suppression")] == [
+            ("everything", "")
+        ]
+        job = await world.app.enqueue(OTHER)
+        await world.app.until_state(job, "submitted")
+        assert len(world.smsc.received("submit_sm")) == 1
+        assert await world.app.value("select count(*) from tocsin.inbox where link = $1", LINK) == 3
+
+
+@pytest.mark.slow
+async def test_whenever_a_stop_comes_nothing_leaves_after_its_answer(tmp_path, queue_url):
+    """On a busy link, by reply and by an app; `python -m tests.journey.many_stops` has a thousand of them."""
+    verdict = await many_stops(tmp_path, queue_url, runs=100, seed=7)
+
+    assert verdict.wrong == []
+    assert (verdict.by_reply, verdict.by_app) == (50, 50)
+    assert verdict.blocked > 100
+    assert verdict.sent > 200
