@@ -18,6 +18,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
+from config import code_tables
+from config.code_tables import ReceiptReason, Verdict
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
 from config.replies import AutoReplySettings, replies
 
@@ -33,10 +35,7 @@ Octet = Annotated[int, Between(0, 255)]
 NationalTable = Literal[
     "turkish-single", "turkish-locking", "spanish-single", "portuguese-single", "portuguese-locking"
 ]
-Verdict = Literal["accepted", "throttled", "retry", "ambiguous", "rejected", "misconfigured", "link_fault"]
 
-# Tags that the gateway writes itself: dest_addr_subunit, sar_*, message_payload (SMPP v3.4 section 5.3.2)
-OWN_TAGS = frozenset({0x0005, 0x020C, 0x020E, 0x020F, 0x0424})
 SENDER_FORM = re.compile(r"\+[1-9]\d{6,14}|\d{3,15}|(?=.*[A-Za-z])[ -Z_a-z]{1,11}", re.ASCII)
 
 
@@ -132,6 +131,9 @@ class LinkSettings:
     local_address: str | None = None
     tlv: tuple[tuple[int, bytes], ...] = ()  # tag, value: added to every submit_sm
     status_overrides: Mapping[int, Verdict] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    receipt_errors: Mapping[str, ReceiptReason] = field(  # code without zeros in front, upper case; "*": any other
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
     account: str = ""  # links that share receipts; filled with the name when not given
     plaintext_acknowledged: bool = False
     tls: TlsSettings | None = None
@@ -359,7 +361,7 @@ class _Reading:
         return HttpSettings(match[1] or match[2], int(match[3]))
 
     def _link(self, table: Table) -> LinkSettings:
-        special = ("host", "hosts", "password", "password_file", "tlv", "status_overrides", "tls")
+        special = ("host", "hosts", "password", "password_file", "tlv", "status_overrides", "receipt_errors", "tls")
         values = read(table, LinkSettings, special=special)
         values["hosts"] = _hosts(table)
         values["tls"] = self._tls(table)
@@ -379,8 +381,9 @@ class _Reading:
         if values.get("interface_version") == "3.3":
             self._check_3_3(table, values)
         values["password"] = self._password(table)
-        values["tlv"] = _tlv(table)
-        values["status_overrides"] = _status_overrides(table)
+        values["tlv"] = code_tables.tlv(table)
+        values["status_overrides"] = code_tables.status_overrides(table)
+        values["receipt_errors"] = code_tables.receipt_errors(table)
         if len(values["password"]) > 8:
             self.warnings.append(
                 f"{self.file}: {table.label}: the password has more than the 8 characters of SMPP v3.4;"
@@ -498,7 +501,9 @@ class _Reading:
             if name in given:
                 raise table.error("name", "stands there twice")
             if name not in shipped:
-                category = CategorySettings(**read(table, CategorySettings, special=["tlv"]), tlv=_tlv(table))
+                category = CategorySettings(
+                    **read(table, CategorySettings, special=["tlv"]), tlv=code_tables.tlv(table)
+                )
             else:
                 category = _changed(table, shipped[name])
             given.add(category.name)
@@ -511,7 +516,7 @@ def _changed(table: Table, shipped: CategorySettings) -> CategorySettings:
     kept = {item.name: getattr(shipped, item.name) for item in fields(CategorySettings)}
     absent = [key for key in kept if key not in table.entries]
     values = read(table, CategorySettings, special=[*absent, "tlv"])
-    category = replace(shipped, **values, tlv=_tlv(table))
+    category = replace(shipped, **values, tlv=code_tables.tlv(table))
     if (category.lane == 0) != (shipped.lane == 0):
         raise table.error("lane", "of emergency must stay 0" if shipped.lane == 0 else "0 is not for this category")
     if shipped.flash == "never" and category.flash != "never":
@@ -542,46 +547,6 @@ def _hosts(table: Table) -> tuple[str, ...]:
         if name is None and not _is_address(host):
             raise table.error(key, "must be a host name or an IP address, without port")
     return tuple(hosts)
-
-
-def _tlv(table: Table) -> tuple[tuple[int, bytes], ...]:
-    if "tlv" not in table.entries:
-        return ()
-    inner = table.inner("tlv", table.label)
-    found: dict[int, bytes] = {}
-    for key, value in inner.entries.items():
-        tag = _number(key)
-        if tag is None or not 0 <= tag <= 0xFFFF:
-            raise table.error("tlv", f'tag "{key[:20]}" must be a number from 0x0000 to 0xFFFF')
-        if tag in OWN_TAGS:
-            raise table.error("tlv", f"tag 0x{tag:04X} is written by the gateway itself")
-        if tag in found:
-            raise table.error("tlv", f"tag 0x{tag:04X} stands there twice")
-        if not isinstance(value, str) or re.fullmatch(r"([0-9A-Fa-f]{2}){0,255}", value, re.ASCII) is None:
-            raise table.error("tlv", f"the value of tag 0x{tag:04X} must be hexadecimal, at most 255 octets")
-        found[tag] = bytes.fromhex(value)
-    return tuple(found.items())
-
-
-def _status_overrides(table: Table) -> Mapping[int, Verdict]:
-    if "status_overrides" not in table.entries:
-        return MappingProxyType({})
-    inner = table.inner("status_overrides", f"{table.label} status_overrides")
-    found: dict[int, Verdict] = {}
-    for key in inner.entries:
-        status = _number(key)
-        if status is None or not 1 <= status <= 0xFFFF_FFFF:
-            raise inner.error(key[:20], "must be a command_status from 0x1 to 0xFFFFFFFF")
-        if status in found:
-            raise inner.error(key[:20], "stands there twice")
-        found[status] = inner.value(key, Verdict)
-    return MappingProxyType(found)
-
-
-def _number(text: str) -> int | None:
-    if re.fullmatch(r"0[xX][0-9A-Fa-f]{1,8}", text, re.ASCII):
-        return int(text, 16)
-    return int(text) if re.fullmatch(r"\d{1,10}", text, re.ASCII) else None
 
 
 def _is_word(value: object) -> bool:

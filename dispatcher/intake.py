@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.errors import StoreUnavailable
-from dispatcher.receipts import RANK, Item, Taken
+from dispatcher.receipts import RANK, Item, Taken, known
 from dispatcher.store import array, texts
 from gateway import Receipt
 
@@ -88,6 +88,7 @@ class Intake:
                 source=receipt.source,
                 destination=receipt.destination,
                 submitted_on=receipt.submitted_on,
+                reason=receipt.reason,
             )
             self._arrived.append((item, delivery))
         if self._arrived:
@@ -142,11 +143,15 @@ class Intake:
             link = row["link"]
             id_format = self._links[link].message_id_format
             items = [
-                Item(link, message_id, id_format, rank, error, source, destination, submitted_on)
-                for message_id, rank, error, source, destination, submitted_on in json.loads(row["receipts"])
+                Item(
+                    link, message_id, id_format, rank, error, source, destination, submitted_on, known("".join(reason))
+                )
+                for message_id, rank, error, source, destination, submitted_on, *reason in json.loads(row["receipts"])
             ]
             self._desk.put(items, Taken(row["id"], len(items)))
 
 
-def _kept(item: Item) -> tuple[str, int, str, str, str, str]:
-    return item.message_id, item.rank, item.error, item.source, item.destination, item.submitted_on
+def _kept(item: Item) -> tuple[str | int, ...]:
+    """What one receipt is kept as; its reason comes last, where it has one."""
+    kept = item.message_id, item.rank, item.error, item.source, item.destination, item.submitted_on
+    return (*kept, item.reason) if item.reason else kept

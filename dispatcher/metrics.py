@@ -15,7 +15,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from dispatcher.recogniser import Wish
-from gateway import Buckets
+from gateway import RETRY, Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +32,7 @@ JOB_STATES = (
     "unknown", "undelivered", "delivered",
 )  # fmt: skip
 RECEIPT_STATES = ("delivered", "undelivered", "unknown", "enroute", "repeated", "unmatched")
+RECEIPT_REASONS = tuple(RETRY)
 DOUBT_ENDS = ("answer", "receipt", "resent", "requeued", "unknown", "expired")
 INBOUND_CLASSES = ("text", *(wish.value for wish in Wish if wish is not Wish.NONE), "binary", "undecodable", "repeated")
 
@@ -148,6 +149,17 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._receipt_errors = _Children(
+            Counter(
+                "tocsin_receipt_errors_total",
+                "Receipts (DLR) of parts that were not delivered, by reason. A rise of ABSENT, BUSY, MEMORY_FULL or"
+                " EXPIRED_SMSC: handsets are off or full; of NETWORK_FAILURE, BARRED, UNSUPPORTED or REJECTED_SMSC: a"
+                " network refuses; of UNKNOWN_SUBSCRIBER: an app has old numbers; of UNDELIVERED_SMSC: the carrier does"
+                " not say, or receipt_errors of the link lacks its codes.",
+                ("link", "reason"),
+                registry=registry,
+            )
+        )
         self._inbound = _Children(
             Counter(
                 "tocsin_inbound_total",
@@ -230,7 +242,8 @@ class DispatcherMetrics:
 
         # and the place of the link among their labels
         self._of_links: tuple[tuple[_Children[Any] | _Histograms, int], ...] = (
-            (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._inbound, 0),
+            (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._receipt_errors, 0),
+            (self._inbound, 0),
             (self._uncertain, 0), (self._doubt_ended, 0), (self._fenced, 0), (self._failed_over, 0),
         )  # fmt: skip
 
@@ -245,6 +258,8 @@ class DispatcherMetrics:
             ]  # few, and judged by each of them; the others' first is not missed
             for state in RECEIPT_STATES:
                 self._receipts[link, state].inc(0)
+            for reason in RECEIPT_REASONS:
+                self._receipt_errors[link, reason].inc(0)
             for kind in INBOUND_CLASSES:
                 self._inbound[link, kind].inc(0)
             for how in DOUBT_ENDS:
@@ -275,6 +290,11 @@ class DispatcherMetrics:
     def count_receipt(self, link: str, state: str, receipts: int = 1) -> None:
         """Count receipts by one of ``RECEIPT_STATES``."""
         self._receipts[link, state].inc(receipts)
+
+    def count_receipt_error(self, link: str, reason: str) -> None:
+        """Count a receipt of a part that was not delivered by one of ``RECEIPT_REASONS``; "" is none."""
+        if reason:
+            self._receipt_errors[link, reason].inc()
 
     def receipts(self, link: str, state: str) -> float:
         """How many receipts of one of ``RECEIPT_STATES`` were counted."""

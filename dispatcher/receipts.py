@@ -24,7 +24,7 @@ import structlog
 from dispatcher import doubt
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import EMPTY, array, texts
-from gateway import DeliveryState, IdFormat, id_forms
+from gateway import RETRY, DeliveryState, IdFormat, id_forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,6 +67,7 @@ class Item:
     source: str
     destination: str
     submitted_on: str
+    reason: str = ""  # of RETRY; "" where there is nothing to say
     taken: Taken | None = None  # None: applied, or parked
     parked_id: int = 0
     parked_at: float = 0.0  # monotonic
@@ -87,6 +88,11 @@ def last_digits(address: str) -> str:
     """The last 8 digits of a number; "" for short codes and texts, which several jobs share."""
     digits = address.lstrip("+")
     return digits[-8:] if len(digits) >= 8 and digits.isascii() and digits.isdigit() else ""
+
+
+def known(reason: str) -> str:
+    """The reason as it was kept, "" where it is none that this version knows."""
+    return reason if reason in RETRY else ""
 
 
 def pick(item: Item, candidates: Sequence[Record]) -> Record | None:
@@ -270,13 +276,16 @@ class ReceiptDesk:
             found += [items[n].parked_id for n in left if items[n].parked_id and items[n] not in unmatched]
         if found:
             await connection.fetch("receipts_matched", array(found))
-        self._count(rows, repeated)
+        self._count(items, rows, repeated)
 
-    def _count(self, rows: list[Record], repeated: list[Item]) -> None:
+    def _count(self, items: list[Item], rows: list[Record], repeated: list[Item]) -> None:
         for numbers, ages, category, link, rank, jobs in rows:
             if numbers:
                 self._metrics.count_receipt(link, STATE[rank], len(numbers))
                 self._metrics.observe_receipts(category, link, ages)
+                if rank < RANK[DeliveryState.DELIVERED]:
+                    for n in numbers:
+                        self._metrics.count_receipt_error(link, items[n].reason)
             if jobs:
                 self._metrics.count_job(category, STATE[rank], jobs)
         for item in repeated:
@@ -299,6 +308,7 @@ class ReceiptDesk:
             array([other or EMPTY for _, other in addresses]),
             age_s,
             self._horizon_s,
+            array([items[n].reason or EMPTY for n, _, _ in targets]),
         )
 
     async def _look_closer(
@@ -350,6 +360,7 @@ class ReceiptDesk:
                 texts([item.source for item in fresh]),
                 texts([item.destination for item in fresh]),
                 texts([item.submitted_on for item in fresh]),
+                texts([item.reason for item in fresh]),
             )
             for item, parked_id in zip(fresh, sorted(row["id"] for row in rows), strict=True):
                 item.parked_id, item.parked_at = parked_id, self._clock()
@@ -409,6 +420,7 @@ class ReceiptDesk:
                     source=row["source"],
                     destination=row["destination"],
                     submitted_on=row["submitted_on"],
+                    reason=known(row["reason"]),
                     parked_id=row["id"],
                     parked_at=self._clock() - row["age"],
                     told=row["counted"],
@@ -445,6 +457,7 @@ class ReceiptDesk:
             item = by_id.pop(row["parked_id"])
             self._unpark(item)
             self._metrics.count_receipt(row["link"], STATE[row["rank"]])
+            self._metrics.count_receipt_error(row["link"], item.reason)
             if row["job_rank"] in STATE:
                 self._metrics.count_job(row["category"], STATE[row["job_rank"]])
         return list(by_id.values())

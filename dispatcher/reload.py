@@ -31,8 +31,8 @@ LIVE = frozenset(  # of a link: looked up at each use, or told to the sessions t
     {
         "throughput_per_s", "window_size", "response_timeout_s", "enquire_link_s", "bind_timeout_s", "rebind_delay_s",
         "receipts", "message_id_format", "text_receipts", "validity", "service_type", "priority_flag", "tlv",
-        "status_overrides", "source_ton", "source_npi", "dest_ton", "dest_npi", "plaintext_acknowledged",
-        "flash_fallback",
+        "status_overrides", "receipt_errors", "source_ton", "source_npi", "dest_ton", "dest_npi",
+        "plaintext_acknowledged", "flash_fallback",
     }
 )  # fmt: skip
 

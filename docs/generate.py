@@ -45,8 +45,12 @@ EVENTS = {
         "",
     ),
     "job.uncertain": ("job", "A segment was written and never answered.", "reason"),
-    "job.undelivered": ("job", "A receipt says that it did not arrive. A later receipt may still raise it.", "reason"),
-    "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason"),
+    "job.undelivered": (
+        "job",
+        "A receipt says that it did not arrive. A later receipt may still raise it.",
+        "reason, retry, error",
+    ),
+    "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason, error"),
     "inbound.received": ("inbound_id", "A message of a handset is in `tocsin.inbox`.", "link, class, missing"),
     "inbound.emergency": ("inbound_id", "It has words by which somebody may be in danger.", "link"),
     "suppression.added": (

@@ -39,6 +39,7 @@ from gateway.pdu import DeliverSm
 from gateway.probe import Probed, probe
 from gateway.reassembly import Joined, Part, join
 from gateway.receipt import IdFormat, id_forms, parse
+from gateway.receipt_reason import RETRY
 from gateway.segment import LANGUAGES, Alphabet, Coding, Concatenation, Counted, FlashForm, count, segment
 from gateway.status import name as status_name
 from gateway.status import verdict
@@ -47,6 +48,7 @@ from gateway.trials import Trial, trials
 __all__ = [
     "LANGUAGES",
     "REFUSES_A_FORM",
+    "RETRY",
     "Address",
     "Alphabet",
     "BrokenStream",

@@ -398,8 +398,10 @@ class Link:
         )
 
     def _take_delivery(self, live: Live, event: Delivered, deliveries: list[Delivery]) -> None:
-        settings = self.settings
-        found = parse(event.pdu, alphabet=settings.default_alphabet, text_receipts=settings.text_receipts)
+        its = self.settings
+        found = parse(
+            event.pdu, alphabet=its.default_alphabet, text_receipts=its.text_receipts, errors=its.receipt_errors
+        )
         if found is None:
             live.answer(event.sequence_number, status.OK)  # USSD: acknowledged and left alone
         else:

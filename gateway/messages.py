@@ -135,6 +135,7 @@ class Receipt(NamedTuple):
     submitted_on: str = ""  # YYMMDDhhmm as the SMSC wrote it, its own time zone; "" when none
     source: str = ""  # digits as given; carriers swap or omit the two
     destination: str = ""
+    reason: str = ""  # a ReceiptReason of what is undelivered or unknown; "" of all else
 
     def __repr__(self) -> str:
         """Leave the numbers out."""

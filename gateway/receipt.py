@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway import gsm7
 from gateway.handset import CODECS, LOCKING_SHIFT, SINGLE_SHIFT, split_header
 from gateway.messages import Address, DeliveryState, Inbound, Receipt
 from gateway.pdu import Tag
+from gateway.receipt_reason import ENDED_BY_NUMBER, ENDED_BY_WORD, receipt_reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from config.code_tables import ReceiptReason
     from gateway.pdu import DeliverSm
     from gateway.segment import Alphabet
 
@@ -46,7 +51,7 @@ _STATE_OF_NUMBER: Final = {  # message_state, section 5.2.28; 0 and 9 are of v5.
     8: DeliveryState.UNDELIVERED,  # rejected
     9: DeliveryState.UNDELIVERED,  # skipped
 }
-_ENROUTE, _UNKNOWN = DeliveryState.ENROUTE, DeliveryState.UNKNOWN
+_ENROUTE, _UNKNOWN, _UNDELIVERED = DeliveryState.ENROUTE, DeliveryState.UNKNOWN, DeliveryState.UNDELIVERED
 # Any other word is UNKNOWN, "0" among them: some send it for success, and nothing says so.
 _STATE_OF_WORD: Final = {
     "DELIVRD": DeliveryState.DELIVERED,
@@ -82,25 +87,34 @@ _DATE = re.compile(  # YYMMDDhhmm, with or without seconds
 LONGEST_DATE: Final = 15  # characters looked at: one more than a date may have
 _LONGEST_HEX_ID: Final = 16  # digits of a 64-bit number; longer ids are names, not numbers
 _LONGEST_DECIMAL_ID: Final = 20
+_OF_OTHER_NETWORKS: Final = (b"\1", b"\2")  # type of network_error_code: ANSI-136, IS-95
+_NO_ERRORS: Final[Mapping[str, ReceiptReason]] = MappingProxyType({})
 
 
-def parse(deliver: DeliverSm, *, alphabet: Alphabet = "gsm7", text_receipts: bool = False) -> Receipt | Inbound | None:
+def parse(
+    deliver: DeliverSm,
+    *,
+    alphabet: Alphabet = "gsm7",
+    text_receipts: bool = False,
+    errors: Mapping[str, ReceiptReason] = _NO_ERRORS,
+) -> Receipt | Inbound | None:
     """Read one deliver_sm; None for USSD traffic, which is acknowledged and left alone.
 
     A receipt is what esm_class calls one. With a message type of 0 it must carry both TLVs, or ``text_receipts``
     must be set for the link and the text have an id and a stat: otherwise a handset could forge one.
-    ``alphabet`` is what the SMSC takes data_coding 0 to be.
+    ``alphabet`` is what the SMSC takes data_coding 0 to be; ``errors`` are its own codes, as receipt_reason takes them.
     """
     message_type = deliver.esm_class & MESSAGE_TYPE
     if message_type == SMSC_RECEIPT or message_type & INTERMEDIATE_NOTIFICATION:
-        return _receipt(deliver, _labels(deliver), intermediate=bool(message_type & INTERMEDIATE_NOTIFICATION))
+        intermediate = bool(message_type & INTERMEDIATE_NOTIFICATION)
+        return _receipt(deliver, _labels(deliver), errors, intermediate=intermediate)
     if message_type == 0:
         if deliver.tlv(_MESSAGE_ID) is not None and deliver.tlv(_MESSAGE_STATE) is not None:
-            return _receipt(deliver, _labels(deliver), intermediate=False)
+            return _receipt(deliver, _labels(deliver), errors, intermediate=False)
         if text_receipts:
             labels = _labels(deliver)
             if labels.get("id") and labels.get("stat"):
-                return _receipt(deliver, labels, intermediate=False)
+                return _receipt(deliver, labels, errors, intermediate=False)
     if (
         deliver.service_type == "USSD"
         or deliver.tlv(Tag.USSD_SERVICE_OP) is not None
@@ -110,14 +124,30 @@ def parse(deliver: DeliverSm, *, alphabet: Alphabet = "gsm7", text_receipts: boo
     return _inbound(deliver, alphabet)
 
 
-def _receipt(deliver: DeliverSm, labels: dict[str, str], *, intermediate: bool) -> Receipt:
+def _receipt(
+    deliver: DeliverSm, labels: dict[str, str], errors: Mapping[str, ReceiptReason], *, intermediate: bool
+) -> Receipt:
+    message_state = deliver.tlv(_MESSAGE_STATE)
+    network_error_code = deliver.tlv(_NETWORK_ERROR_CODE)
+    state = _ENROUTE if intermediate else _state(message_state, labels)
+    error = _error(labels.get("err", ""), network_error_code)
+    reason = ""
+    if state is _UNDELIVERED or state is _UNKNOWN:
+        of_gsm = (
+            network_error_code is None
+            or network_error_code[:1] not in _OF_OTHER_NETWORKS
+            or _ERROR.match(labels.get("err", "")) is not None
+        )
+        ended = _ended(message_state, labels) if state is _UNDELIVERED else None
+        reason = receipt_reason(state, ended, error, errors, of_gsm=of_gsm)
     return Receipt(
         message_id=_c_octets(deliver.tlv(_MESSAGE_ID)) or _first_word(labels.get("id", "")),
-        state=_ENROUTE if intermediate else _state(deliver.tlv(_MESSAGE_STATE), labels),
-        error=_error(labels.get("err", ""), deliver.tlv(_NETWORK_ERROR_CODE)),
+        state=state,
+        error=error,
         submitted_on=_submit_date(_first_word(labels.get("submitdate", ""))[:LONGEST_DATE]),
         source=deliver.source_addr,
         destination=deliver.destination_addr,
+        reason=reason,
     )
 
 
@@ -174,6 +204,12 @@ def _state(message_state: bytes | None, labels: dict[str, str]) -> DeliveryState
         if state is not None:
             return state
     return _STATE_OF_WORD.get(_first_word(labels.get("stat", "")).upper(), _UNKNOWN)
+
+
+def _ended(message_state: bytes | None, labels: dict[str, str]) -> ReceiptReason | None:
+    """What the state says beyond undelivered, by the TLV, else by the word; None where it says no more."""
+    by_number = ENDED_BY_NUMBER.get(int.from_bytes(message_state)) if message_state else None
+    return by_number or ENDED_BY_WORD.get(_first_word(labels.get("stat", "")).upper())
 
 
 def _error(err: str, network_error_code: bytes | None) -> str:

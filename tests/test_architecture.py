@@ -38,7 +38,7 @@ PURE = {
             "learnt",
         )
     ),
-    *(f"gateway/{name}.py" for name in ("receipt", "messages", "errors", "address", "backoff")),
+    *(f"gateway/{name}.py" for name in ("receipt", "receipt_reason", "messages", "errors", "address", "backoff")),
     *(f"dispatcher/{name}.py" for name in ("job", "policy", "errors")),
 }
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "logging", "structlog", "prometheus_client"}

@@ -14,7 +14,7 @@ from tocsin.enqueue_many(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
 
 -- name: job
 -- One job as its app may see it. $1 its id. Index: primary keys, (job_id) of each partition. Locks: none.
-select job_id, client_ref, category, lane, state, reason, link, parts, attempts, resends, enqueued_at, submitted_at, final_at
+select job_id, client_ref, category, lane, state, reason, link, parts, attempts, resends, enqueued_at, submitted_at, final_at, retry
 from tocsin.job_status($1::bigint);
 
 -- name: may_read_evidence
@@ -25,7 +25,8 @@ select has_table_privilege('tocsin.sent', 'select') as allowed;
 -- The evidence of one job: each submit_sm that was accepted or whose doubt ended. $1 its id. The number shows its last two digits.
 -- Index: (job_id) of each partition. Locks: none.
 select s.part, s.attempt, s.link, '***' || right(s.destination, 2) as destination, s.message_id, s.reason, s.resends, s.submitted_at,
-       case when s.receipt_state is not null then tocsin.state_name(s.receipt_state) end as receipt, s.receipt_error, s.receipt_at
+       case when s.receipt_state is not null then tocsin.state_name(s.receipt_state) end as receipt, s.receipt_reason,
+       s.receipt_error, s.receipt_at
 from tocsin.sent s
 where s.job_id = $1::bigint and (s.app = session_user or tocsin.sees_all())
 order by s.part, s.submitted_at;

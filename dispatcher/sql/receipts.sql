@@ -2,16 +2,17 @@
 -- Raises the state of segments that receipts name exactly, and tells what rose: one event a job whose state did.
 -- $1 n, $2 link, $3 message id, $4 state (20, 30, 40), $5 error, $6 and $7 the last 8 digits of the receipt's two addresses
 -- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
--- other parts of their jobs. A receipt whose addresses are both other numbers than the job's raises nothing.
--- A receipt that fits two segments undoes it all: TC300.
+-- other parts of their jobs; $10 reason ('' when absent), an array literal again.
+-- A receipt whose addresses are both other numbers than the job's raises nothing. One that fits two segments undoes it all: TC300.
 -- Returns what rose by category, link and state, as arrays (a row a segment costs the daemon 2 us more): n of the segments and their
 -- ages in seconds, and how many of them are whole jobs; apart from them, jobs of several parts, or sent again, whose own state rose.
 -- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
 with rise as (
     update tocsin.sent s
-    set receipt_state = o.state, receipt_error = nullif(o.error, ''), receipt_at = now()
-    from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::text[], $6::text::text[], $7::text::text[])
-         o (n, link, message_id, state, error, one, other)
+    set receipt_state = o.state, receipt_error = nullif(o.error, ''), receipt_at = now(), receipt_reason = nullif(o.reason, '')
+    from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::text[], $6::text::text[], $7::text::text[],
+                $10::text::text[])
+         o (n, link, message_id, state, error, one, other, reason)
     where s.link = o.link and s.message_id = o.message_id
       and s.submitted_at > now() - make_interval(secs => $8::float8) and s.submitted_at < now() + interval '1 minute'
       and coalesce(s.receipt_state, 0) < o.state
@@ -19,16 +20,18 @@ with rise as (
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
     -- a job that was sent again may have two rows of its one part: the better one counts, as it does among several parts
     returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
-              date_part('epoch', now() - s.submitted_at) as age
+              s.receipt_reason as reason, date_part('epoch', now() - s.submitted_at) as age
 ), checked as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
 ), raised as materialized (
-    select job_id, part, rank, error from rise where parts > 1
+    select job_id, part, rank, reason, error from rise where parts > 1
 ), awaited as (                                          -- elsewhere a part that no receipt named has no say
     select name as link, 10 as awaited from tocsin.link where receipts = 'all'
 ), part as (                                             -- this snapshot shows `sent` as it was before the rise
     select s.job_id, s.part, max(s.parts) as parts, max(s.app) as app, max(s.client_ref) as client_ref, max(s.category) as category,
-           max(coalesce(r.error, s.receipt_error)) as error, max(coalesce(s.receipt_state, l.awaited)) as rank_before,
+           max(greatest(case when s.receipt_state < 40 then tocsin.receipt_ending(s.receipt_state, s.receipt_reason, s.receipt_error, s.reason) end,
+                        case when r.rank < 40 then tocsin.receipt_ending(r.rank, r.reason, r.error, null) end)) as ending,
+           max(coalesce(s.receipt_state, l.awaited)) as rank_before,
            max(coalesce(greatest(s.receipt_state, r.rank), l.awaited)) as rank
     from (select distinct job_id from raised) j
     join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $9::float8)
@@ -37,17 +40,18 @@ with rise as (
     left join awaited l on l.link = s.link
     group by s.job_id, s.part
 ), job as (                                              -- the worst of its parts, once each has an end
-    select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category, max(error) as error, min(rank) as rank
+    select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category,
+           min(ending) filter (where rank < 40) as ending, min(rank) as rank
     from part group by job_id
     having count(*) = max(parts) and min(rank) > 10 and min(rank) > coalesce(min(rank_before), 10)
 ), told as (
-    select job_id, app, client_ref, category, error, rank from rise where parts = 1
+    select job_id, app, client_ref, category, coalesce(reason, error) as reason, error, rank from rise where parts = 1
     union all
-    select job_id, app, client_ref, category, error, rank from job
+    select job_id, app, client_ref, category, ending[3], ending[4], rank from job
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, 'job.' || tocsin.state_name(t.rank), t.job_id::text,
-           t.client_ref, t.category, case when t.rank < 40 then t.error end
+           t.client_ref, t.category, case when t.rank < 40 then t.reason end, tocsin.receipt_detail(t.rank, t.reason, t.error)
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
 select array_agg(n) as numbers, array_agg(age) as ages, category, link, rank, count(*) filter (where parts = 1) as jobs
@@ -65,18 +69,20 @@ join tocsin.sent s on s.link = o.link and s.message_id = o.form
 
 -- name: park_receipts
 -- Keeps receipts that nobody could match. $1 link, $2 message id, $3 forms (array literals again), $4 state, $5 error, $6 source,
--- $7 destination, $8 submitted_on, array literals in text. Returns their ids in order.
-insert into tocsin.receipt_wait (received_at, id, link, message_id, forms, state, error, source, destination, submitted_on)
-select now(), nextval('tocsin.receipt_wait_id'), o.link, o.message_id, o.forms::text[], o.state, nullif(o.error, ''), o.source, o.destination, o.submitted_on
+-- $7 destination, $8 submitted_on, $9 reason, array literals in text. Returns their ids in order.
+insert into tocsin.receipt_wait (received_at, id, link, message_id, forms, state, error, source, destination, submitted_on, reason)
+select now(), nextval('tocsin.receipt_wait_id'), o.link, o.message_id, o.forms::text[], o.state, nullif(o.error, ''), o.source, o.destination,
+       o.submitted_on, nullif(o.reason, '')
 from unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::text[], $6::text::text[], $7::text::text[],
-            $8::text::text[]) with ordinality o (link, message_id, forms, state, error, source, destination, submitted_on, n)
+            $8::text::text[], $9::text::text[])
+     with ordinality o (link, message_id, forms, state, error, source, destination, submitted_on, reason, n)
 order by o.n
 returning id;
 
 -- name: parked_receipts
 -- Receipts still waiting for their segment. $1 links, $2 age in seconds at most. Read once, when a link is taken.
 select id, link, message_id, forms, state, coalesce(error, '') as error, source, destination, submitted_on, counted,
-       extract(epoch from now() - received_at)::float8 as age
+       coalesce(reason, '') as reason, extract(epoch from now() - received_at)::float8 as age
 from tocsin.receipt_wait
 where link = any ($1::text::text[]) and matched_at is null and received_at > now() - make_interval(secs => $2::float8)
 order by id limit 10000;

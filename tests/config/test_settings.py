@@ -144,6 +144,7 @@ def test_every_link_key_arrives(folder):
         local_address = "::1"
         tlv = { "0x1400" = "00fF", "5121" = "" }
         status_overrides = { "0x00000400" = "retry", "69" = "misconfigured" }
+        receipt_errors = { "0061" = "ABSENT", "a1" = "OPTED_OUT", "*" = "UNDELIVERED_SMSC" }
         account = "shared"
         """
     ).links[0]
@@ -153,6 +154,7 @@ def test_every_link_key_arrives(folder):
     assert isinstance(link.enquire_link_s, float)
     assert link.tlv == ((0x1400, b"\x00\xff"), (0x1401, b""))
     assert dict(link.status_overrides) == {0x400: "retry", 69: "misconfigured"}
+    assert dict(link.receipt_errors) == {"61": "ABSENT", "A1": "OPTED_OUT", "*": "UNDELIVERED_SMSC"}
     assert (link.source_ton, link.source_npi, link.dest_ton, link.dest_npi, link.priority_flag) == (5, 0, 1, 1, 3)
     assert (link.account, link.local_address, link.bind_type) == ("shared", "::1", "transmitter+receiver")
     given = {item.name for item in dataclasses.fields(link) if getattr(link, item.name) != _default(item)}
@@ -262,6 +264,25 @@ def _default(item: dataclasses.Field) -> object:
             'status_overrides = { "8" = "unanswered" }',
             "status_overrides: 8: must be accepted, throttled, retry, ambiguous, rejected, misconfigured or link_fault, not 'unanswered'",
         ),
+        (
+            'receipt_errors = { "61" = "absnt" }',
+            "receipt_errors: 61: is no reason of receipts; the nearest known is ABSENT",
+        ),
+        (
+            'receipt_errors = { "61" = 1 }',
+            "receipt_errors: 61: is no reason of receipts; the nearest known is ",
+        ),
+        ('receipt_errors = { "61" = "BUSY", "0061" = "BUSY" }', "receipt_errors: 0061: stands there twice"),
+        ('receipt_errors = { "a1" = "BUSY", "A1" = "BUSY" }', "receipt_errors: A1: stands there twice"),
+        (
+            'receipt_errors = { "000" = "BUSY" }',
+            "receipt_errors: 000: must be a code of 1 to 8 letters and digits, not all 0, or * for any other",
+        ),
+        (
+            'receipt_errors = { "no code" = "BUSY" }',
+            "receipt_errors: no code: must be a code of 1 to 8 letters and digits, not all 0, or * for any other",
+        ),
+        ('receipt_errors = "ABSENT"', "receipt_errors: must be a table, not a text"),
         ("plaintext_acknowledged = 1", "plaintext_acknowledged: must be true or false, not a number"),
         ("receipts = 2026-01-01", "receipts: must be all, failures or none, not a date or time"),
         ("tls = 1", "tls: must be a table, not a number"),
@@ -269,7 +290,9 @@ def _default(item: dataclasses.Field) -> object:
 )
 def test_a_wrong_link_setting_is_named(folder, link, line):
     """File, table, key and what is allowed: enough to mend it without a manual."""
-    told = folder.small_problem(link=link).replace('"a" status_overrides', '"a": status_overrides')
+    told = folder.small_problem(link=link)
+    for key in ("status_overrides", "receipt_errors"):
+        told = told.replace(f'"a" {key}', f'"a": {key}')
 
     assert told.startswith(f'tocsin.toml: [[link]] "a": {line}')
 

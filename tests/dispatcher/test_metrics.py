@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from dispatcher.metrics import BUCKETS_S, DOUBT_ENDS, INBOUND_CLASSES, JOB_STATES, RECEIPT_STATES, DispatcherMetrics
+from dispatcher.metrics import (
+    BUCKETS_S,
+    DOUBT_ENDS,
+    INBOUND_CLASSES,
+    JOB_STATES,
+    RECEIPT_REASONS,
+    RECEIPT_STATES,
+    DispatcherMetrics,
+)
 
 PUBLIC = {
     "tocsin_jobs": ("counter", {"category", "state"}),
@@ -14,6 +22,7 @@ PUBLIC = {
     "tocsin_enqueue_to_submit_seconds": ("histogram", {"category", "link"}),
     "tocsin_submit_to_receipt_seconds": ("histogram", {"category", "link"}),
     "tocsin_receipts": ("counter", {"link", "state"}),
+    "tocsin_receipt_errors": ("counter", {"link", "reason"}),
     "tocsin_inbound": ("counter", {"link", "class"}),
     "tocsin_uncertain_segments": ("gauge", {"link"}),
     "tocsin_doubt_ended": ("counter", {"link", "how"}),
@@ -47,6 +56,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.observe_submit("staff", "carrier-a", 0.004)
     metrics.observe_receipts("staff", "carrier-a", [2.0])
     metrics.count_receipt("carrier-a", "unmatched")
+    metrics.count_receipt_error("carrier-a", "ABSENT")
     metrics.count_inbound("carrier-a", "text")
     metrics.set_uncertain("carrier-a", 2)
     metrics.count_doubt_ended("carrier-a", "receipt")
@@ -77,6 +87,7 @@ def test_each_method_moves_its_metric(registry, metrics):
     assert value("tocsin_enqueue_to_submit_seconds_sum", {"category": "staff", "link": "carrier-a"}) == 0.004
     assert value("tocsin_submit_to_receipt_seconds_count", {"category": "staff", "link": "carrier-a"}) == 1
     assert value("tocsin_receipts_total", {"link": "carrier-a", "state": "unmatched"}) == 1
+    assert value("tocsin_receipt_errors_total", {"link": "carrier-a", "reason": "ABSENT"}) == 1
     assert value("tocsin_inbound_total", {"link": "carrier-a", "class": "text"}) == 1
     assert value("tocsin_uncertain_segments", {"link": "carrier-a"}) == 2
     assert value("tocsin_doubt_ended_total", {"link": "carrier-a", "how": "receipt"}) == 1
@@ -113,6 +124,9 @@ def test_prepared_counters_stand_at_zero(registry, metrics):
         assert registry.get_sample_value("tocsin_jobs_total", {"category": "staff", "state": state}) == 0
     for state in RECEIPT_STATES:
         assert registry.get_sample_value("tocsin_receipts_total", {"link": "carrier-a", "state": state}) == 0
+    for reason in RECEIPT_REASONS:
+        labels = {"link": "carrier-a", "reason": reason}
+        assert registry.get_sample_value("tocsin_receipt_errors_total", labels) == 0
     for kind in INBOUND_CLASSES:
         assert registry.get_sample_value("tocsin_inbound_total", {"link": "carrier-a", "class": kind}) == 0
     for how in DOUBT_ENDS:

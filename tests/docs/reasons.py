@@ -1,4 +1,4 @@
-"""Finds every code and reason in the sources, and writes the table of command_status: ``python -m tests.docs.reasons``."""
+"""Finds every code and reason in the sources, and writes the page's two tables: ``python -m tests.docs.reasons``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import ast
 import re
 
 from dispatcher.job import MOST_AMBIGUOUS_ATTEMPTS, MOST_ATTEMPTS
-from gateway import Verdict, status_name
+from gateway import RETRY, Verdict, status_name
+from gateway.receipt_reason import GSM_ERRORS
 from gateway.status import VERDICTS
 from tests.docs.run_docs import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "reasons.md"
-BEGIN = "<!-- command_status: written by `python -m tests.docs.reasons` -->\n"
-END = "<!-- end of command_status -->"
+BEGIN = "<!-- {}: written by `python -m tests.docs.reasons` -->\n"
+END = "<!-- end of {} -->"
 
 CODE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+_?|[A-Z]{5,}")
 NO_REASONS = {"YYYYMMDD"}  # literals that look alike
@@ -31,6 +32,32 @@ FATE = {
     Verdict.THROTTLED: ("no limit", "the link waits and sends it again; never a reason"),
 }
 
+WHY = {
+    "EXPIRED_SMSC": "EXPIRED: the SMSC tried for as long as the message was to live, whatever its last attempt met",
+    "DELETED_SMSC": "DELETED: it was taken back at the SMSC, by `tocsin cancel` or by the carrier",
+    "REJECTED_SMSC": "REJECTD, and no code says more: the carrier will not carry it",
+    "UNKNOWN_SUBSCRIBER": "the number is nobody's, or no longer",
+    "ILLEGAL_SUBSCRIBER": "the network does not admit the subscriber, or the device",
+    "BARRED": "the subscriber may not, or will not, get messages of this kind",
+    "UNSUPPORTED": "the handset or its network cannot take this kind of message",
+    "OPTED_OUT": "the person has told the carrier to stop: only where `receipt_errors` of the link names its code",
+    "BUSY": "the handset or its network was busy, or broke off",
+    "NETWORK_FAILURE": "a failure in the network",
+    "MEMORY_FULL": "the handset or the SIM has no room",
+    "ABSENT": "the handset is off, or out of reach",
+    "UNDELIVERED_SMSC": "the receipt does not say why, or in a code that no table has",
+    "UNKNOWN_SMSC": "the receipt does not say whether it arrived: state unknown",
+}
+
+
+def table_of_receipts() -> str:
+    """What each reason of a receipt means and which codes come to it, as rows of the page."""
+    rows = ["| reason | retry | codes | meaning |", "|---|---|---|---|"]
+    for reason, retry in RETRY.items():
+        codes = ", ".join(code for code, its in GSM_ERRORS.items() if its == reason) or "-"
+        rows.append(f"| `{reason}` | {retry} | {codes} | {WHY[reason]} |")
+    return "\n".join([*rows, ""])
+
 
 def table() -> str:
     """What each command_status comes to, as rows of the page."""
@@ -42,9 +69,12 @@ def table() -> str:
     return "\n".join([*rows, ""])
 
 
-def written() -> str:
-    """The part of the page that is written by this module."""
-    return PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+TABLES = {"command_status": table, "receipts": table_of_receipts}
+
+
+def written(name: str) -> str:
+    """The part of the page under this name, which is written by this module."""
+    return PAGE.read_text(encoding="utf-8").partition(BEGIN.format(name))[2].partition(END.format(name))[0]
 
 
 def sql() -> str:
@@ -54,8 +84,8 @@ def sql() -> str:
 
 
 def reasons() -> set[str]:
-    """Literals in SQL and in the dispatcher that name a reason; an f-string counts with its fixed beginning."""
-    found = set(re.findall(rf"'({CODE.pattern})'", sql()))
+    """Reasons of receipts, and literals in SQL and in the dispatcher; an f-string counts with its fixed beginning."""
+    found = set(re.findall(rf"'({CODE.pattern})'", sql())) | set(RETRY)
     for file in sorted((ROOT / "dispatcher").glob("*.py")):
         if NOT_OF_JOBS.fullmatch(file.stem):
             continue
@@ -76,9 +106,13 @@ def complaints() -> set[str]:
 
 
 def main() -> None:
-    """Write the table into the page."""
-    before, _, after = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(before + BEGIN + table() + END + after.partition(END)[2], encoding="utf-8")
+    """Write the tables into the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name, made in TABLES.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, _, after = text.partition(begin)
+        text = before + begin + made() + end + after.partition(end)[2]
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ async def test_sql(database_url, tmp_path):
             "1|3|queued|",
             "2|4|blocked|NO_ROUTE",
             "3||invalid|body: empty",
-            "cancelled|CANCELLED|1|0|",
+            "cancelled|CANCELLED||1|0|",
             "inbound.received|1|",
             "job.cancelled|1|",
         ):

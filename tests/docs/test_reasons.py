@@ -32,6 +32,7 @@ def test_the_page_names_no_reason_that_is_not_there():
     assert texts - reasons.complaints() == set()
 
 
-def test_every_command_status_is_on_the_page():
-    """It is written from the gateway's own table."""
-    assert reasons.written() == reasons.table(), "run python -m tests.docs.reasons"
+@pytest.mark.parametrize("name", reasons.TABLES)
+def test_the_tables_are_as_the_gateway_s_own(name):
+    """Every command_status, and every reason of a receipt with its codes, is on the page."""
+    assert reasons.written(name) == reasons.TABLES[name](), "run python -m tests.docs.reasons"

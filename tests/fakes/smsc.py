@@ -25,6 +25,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import smpplib.command_codes
@@ -340,17 +341,18 @@ class Smsc:
         *,
         session: Session | None = None,
         addresses: dict[str, str] | None = None,
+        error: str = "000",
     ) -> int:
         """Send the receipt of one message, with text and TLVs; 0 when no session takes it."""
         if session is None and not any(session.receives for session in self.sessions):
             if self.repeat_after_s is not None:
                 loop = asyncio.get_running_loop()
-                loop.call_later(self.repeat_after_s, self.deliver_receipt, message_id, submit, state)
+                again = partial(self.deliver_receipt, message_id, submit, state, error=error)
+                loop.call_later(self.repeat_after_s, again)
             return 0
         stamp = time.strftime("%y%m%d%H%M")
-        text = (
-            f"id:{message_id} sub:001 dlvrd:001 submit date:{stamp} done date:{stamp} stat:{STAT[state]} err:000 text:"
-        )
+        dates = f"submit date:{stamp} done date:{stamp}"
+        text = f"id:{message_id} sub:001 dlvrd:001 {dates} stat:{STAT[state]} err:{error} text:"
         if submit is not None:
             addresses = {
                 "source_addr": submit.fields["destination_addr"],

@@ -75,7 +75,7 @@ async def app_session(root: asyncpg.Connection, url: str) -> AsyncIterator[async
     await root.execute(
         f"create role {user} login; grant usage on schema tocsin to {user};"
         "grant execute on function tocsin.enqueue, tocsin.enqueue_many, tocsin.cancel, tocsin.job_status,"
-        f" tocsin.sees_all, tocsin.state_name to {user}; grant select on tocsin.job_status, tocsin.event to {user}"
+        f" tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending to {user}; grant select on tocsin.job_status, tocsin.event to {user}"
     )
     own = await connect(url)
     try:

@@ -128,6 +128,7 @@ HOT = {
             nothing,
             86400.0,
             86400.0,
+            nothing,
         ],
     ),
     "sent_known": Hot(ORDERED, [array(20_000_000 + number for number in ids), 0]),

@@ -36,7 +36,7 @@ select tocsin.cancel(1);
 -- cancel]
 
 -- [status
-select state, reason, parts, attempts, final_at from tocsin.job_status(1);
+select state, reason, retry, parts, attempts, final_at from tocsin.job_status(1);
 -- status]
 
 -- [read
