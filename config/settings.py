@@ -175,6 +175,7 @@ class CategorySettings:
     time_to_live_s: Seconds = DAY_S
     on_doubt: Literal["resend", "hold"] = "hold"
     stop: bool = True
+    consent: bool = False
     flash: Literal["yes", "no", "never"] = "no"
     max_parts: Annotated[int, Between(1, 255)] = 10
     keep_text_days: Annotated[int, Between(0, 3650)] = 0

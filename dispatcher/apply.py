@@ -77,4 +77,5 @@ def _category(category: CategorySettings) -> dict[str, object]:
         "max_parts": category.max_parts,
         "keep_text_days": category.keep_text_days,
         "substitute": category.substitute,
+        "consent": category.consent,
     }

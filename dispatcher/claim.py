@@ -86,6 +86,7 @@ class Claimer:
         self._clock = clock
         self._lanes: dict[tuple[str, int], LaneState] = {}
         self._xmin = 0  # at the last probe
+        self.consent_for: frozenset[str] = frozenset()  # categories, as the database says; upkeep reads them
         self._xmin_stands = False  # it was the same at the one before
 
     def lane(self, link: str, lane: int) -> LaneState:
@@ -167,6 +168,7 @@ class Claimer:
                 array([w.upto for w in windows]),
                 array([w.n for w in windows]),
                 array(urgent),
+                texts(self.consent_for),
             )
         except BaseException:
             for window in windows:

@@ -50,6 +50,7 @@ Decision = Send | Defer | Stop
 
 SEND = Send()
 EXPIRED = Stop("expired", "EXPIRED")
+CONSENT = frozenset({"CONSENT_MISSING", "CONSENT_REVOKED"})  # of a category that asks for it
 # Reasons that bind every category, those that a STOP does not reach too; `tocsin.binds_all` has the same.
 BINDS_ALL = frozenset({"WRONG_PERSON", "REASSIGNED", "INVALID", "LANDLINE", "DECEASED", "CARRIER_BLOCK"})
 PAUSED = Defer("PAUSED", 30.0)
@@ -59,6 +60,8 @@ def before_send(job: Job, rules: CategoryRules, now: float) -> Decision:
     """Decide about one claimed job; ``now`` is monotonic."""
     if job.expires_at - now < LEAST_LIFE_S:
         return EXPIRED
+    if job.suppressed in CONSENT:
+        return Stop("blocked", job.suppressed)
     if job.suppressed and (rules.stop_applies or job.suppressed in BINDS_ALL):
         return Stop("blocked", f"SUPPRESSED_{job.suppressed}")
     if rules.paused:

@@ -63,9 +63,13 @@ class Stops:
         return found
 
     def notified(self, payload: str) -> None:
-        """Block what another instance, or an app, says is refused: number, scope, value and reason between bars."""
-        number, scope, value, reason = payload.split("|")
-        self.block(Block(number, scope, value), reason)
+        """Block what another instance, or an app, says is refused, or no more: number, scope, value, reason, what."""
+        number, scope, value, reason, what = payload.split("|")
+        block = Block(number, scope, value)
+        if what == "added":
+            self.block(block, reason)
+        elif self._blocks.get(block, (0.0, ""))[1] == reason:
+            del self._blocks[block]
 
     def block(self, block: Block, reason: str) -> None:
         """Let nothing of this go any more, and take back what waits."""

@@ -164,7 +164,9 @@ class Upkeep:
     async def read_rules(self, connection: Connection) -> None:
         """Learn what an operator may have changed; also read once before anything is claimed."""
         lanes: dict[int, bool] = {}  # whether every category of the lane is paused
-        for row in await connection.fetch("categories"):
+        rows = await connection.fetch("categories")
+        self._claimer.consent_for = frozenset(row["name"] for row in rows if row["consent"])
+        for row in rows:
             self._categories[row["name"]] = CategoryRules(row["max_parts"], row["stop_applies"], row["paused"])
             lanes[row["lane"]] = lanes.get(row["lane"], True) and row["paused"]
         links = {row["name"] for row in await connection.fetch("paused_links")}

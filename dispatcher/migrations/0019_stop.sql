@@ -28,10 +28,13 @@ select recipient, case sender when '' then 'everything' else 'sender' end, ltrim
 from tocsin.suppression where recipient ~ '^[1-9][0-9]{6,14}$' order by at;
 
 create view tocsin.suppression_by_events as
-    select recipient, scope, value, reason, at from (
-        select distinct on (recipient, scope, value, reason) * from tocsin.suppression_event order by recipient, scope, value, reason, id desc
-    ) latest
-    where action = 'added';
+    select e.recipient, e.scope, e.value, e.reason, min(e.at) as at     -- what was said again changes nothing
+    from tocsin.suppression_event e
+    where e.action = 'added'
+      and not exists (select from tocsin.suppression_event l
+                      where (l.recipient, l.scope, l.value, l.reason) = (e.recipient, e.scope, e.value, e.reason) and l.action = 'lifted'
+                        and l.id > e.id)
+    group by e.recipient, e.scope, e.value, e.reason;
 
 drop table tocsin.suppression;
 create table tocsin.suppression (
@@ -75,9 +78,8 @@ begin
         insert into tocsin.event_log (at, seq, xid, app, type, subject, reason, detail)
         values (now(), tocsin.event_seq(1), pg_current_xact_id(), '', 'suppression.' || what, noted::text, why,
                 jsonb_strip_nulls(jsonb_build_object('scope', of_scope, 'value', nullif(of_value, ''), 'inbound_id', inbound)));
-        if what = 'added' then                           -- daemons take back what waits in memory
-            perform pg_notify('tocsin_suppressed', concat_ws('|', number, of_scope, of_value, why));
-        end if;
+        -- daemons take back what waits in memory, or let it go again
+        perform pg_notify('tocsin_suppressed', concat_ws('|', number, of_scope, of_value, why, what));
     end if;
     return case when changed then noted end;
 end $$;

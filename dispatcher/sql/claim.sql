@@ -1,7 +1,7 @@
 -- name: claim
 -- Takes jobs into the journal and returns what the wire needs. Commit, and only then write to the socket.
 -- $1 links, $2 epochs: owned links. $3 link, $4 lane, $5 after, $6 upto, $7 n: windows, in the order wanted.
--- $8: ids that memory already holds. All are array literals in text.
+-- $8: ids that memory already holds. $9: categories that ask for consent. All are array literals in text.
 -- (`not in` of a subselect is hashed once; `<> all` of a parameter is compared element by element.)
 -- Locks: key share on the link rows (the fence); no key update, skip locked, on the rows taken; rows are not updated.
 -- Index: ready's primary key, one range scan a window. Units: seconds, microseconds since 1970 for enqueued_us.
@@ -33,10 +33,13 @@ with picked as materialized (
 select b.number, b.xid, p.link, p.lane, p.id, p.recipient, p.sender, p.body, p.category, p.flash, p.options, p.attempt, p.resends,
        p.parts, p.done::text, (date_part('epoch', p.enqueued_at) * 1000000)::bigint as enqueued_us,
        date_part('epoch', p.expires_at - now()) as life_s, date_part('epoch', now() - p.due_at) as waited_s,
-       (select s.reason from tocsin.suppression s
+       coalesce((select s.reason from tocsin.suppression s
         where s.recipient = p.recipient
           and (s.scope = 'everything' or s.scope = 'sender' and s.value = ltrim(p.sender, '+') or s.scope = 'category' and s.value = p.category)
-        order by tocsin.binds_all(s.reason) desc, s.reason limit 1) as suppressed
+        order by tocsin.binds_all(s.reason) desc, s.reason limit 1),
+        case when p.category = any ($9::text::text[])
+             then coalesce((select case when not c.is_granted then 'CONSENT_REVOKED' else '' end from tocsin.consent c
+                            where c.recipient = p.recipient and c.category = p.category), 'CONSENT_MISSING') end) as suppressed
 from picked p join fence f on f.name = p.link cross join batch b;
 
 -- name: probe

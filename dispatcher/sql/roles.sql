@@ -46,6 +46,7 @@ begin
 
     -- apps: the functions and the views. A view's own functions are called with its reader's rights.
     grant execute on function tocsin.enqueue, tocsin.enqueue_many, tocsin.cancel, tocsin.job_status, tocsin.suppress, tocsin.lift,
+                              tocsin.record_consent, tocsin.revoke_consent, tocsin.consent_evidence, tocsin.check,
                               tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending to tocsin_app;
     grant select on tocsin.job_status, tocsin.inbox, tocsin.event to tocsin_app;
 
@@ -56,7 +57,9 @@ begin
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
                     tocsin.link, tocsin.instance, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, 
                     tocsin.operator_log, tocsin.resent to tocsin_auditor;
-    grant select on tocsin.suppression to tocsin_auditor;
+    grant select on tocsin.suppression, tocsin.consent to tocsin_auditor;
+    grant select (id, at, captured_at, recipient, category, action, method, shown, language, place, person, by_user)
+        on tocsin.consent_event to tocsin_auditor;
     grant select (id, at, recipient, scope, value, action, reason, source, by_user, inbound_id) on tocsin.suppression_event to tocsin_auditor;
     grant select (inbound_id, link, source, destination, class, received_at, parts, missing) on tocsin.inbox to tocsin_auditor;
     grant select (received_at, inbound_id, link, source, destination, class, data_coding, esm_class, digest, parts, missing)
@@ -76,7 +79,8 @@ begin
         execute 'grant select, insert, update, delete on ' || granted || ' to tocsin_daemon, tocsin_owner';
     end loop;
     revoke insert, update, delete on tocsin.migration from tocsin_daemon;
-    revoke update, delete on tocsin.operator_log, tocsin.suppression_event from tocsin_daemon, tocsin_owner;
+    revoke update, delete on tocsin.operator_log, tocsin.suppression_event, tocsin.consent_event
+        from tocsin_daemon, tocsin_owner;
     grant usage on all sequences in schema tocsin to tocsin_daemon, tocsin_owner;
     grant execute on all functions in schema tocsin to tocsin_daemon, tocsin_owner;
 end $$;

@@ -113,7 +113,7 @@ delete from tocsin.idempotency where (app, key) in (select i.app, i.key from toc
 
 -- name: categories
 -- What the journey needs to know of each category. The table is small.
-select name, lane, max_parts, stop = 'applies' as stop_applies, paused from tocsin.category;
+select name, lane, max_parts, stop = 'applies' as stop_applies, paused, consent from tocsin.category;
 
 -- name: paused_links
 -- Links that an operator paused. The table is small.

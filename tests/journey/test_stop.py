@@ -196,3 +196,36 @@ async def test_whenever_a_stop_comes_nothing_leaves_after_its_answer(tmp_path, q
     assert (verdict.by_reply, verdict.by_app) == (50, 50)
     assert verdict.blocked > 100
     assert verdict.sent > 200
+
+
+async def test_a_category_that_asks_for_consent_goes_to_those_who_gave_it(tmp_path, queue_url):
+    """Others are blocked; what waits when it is revoked is taken back, and goes again once it is given anew."""
+    marketing = {"name": "marketing", "consent": True}
+    async with journey(tmp_path, queue_url, receipts="none", categories=[marketing]) as world:
+        grant = "select tocsin.record_consent($1, 'marketing', clock_timestamp(), 'web_form')"
+        await world.app.value(grant, PATIENT)
+        jobs = [await world.app.enqueue(number, category="marketing") for number in (PATIENT, OTHER)]
+        reminder = await world.app.enqueue(OTHER)
+        assert await world.app.until_state(jobs[0], "submitted", "blocked") == "submitted"
+        assert await world.app.until_state(jobs[1], "submitted", "blocked") == "blocked"
+        assert await world.app.reason(jobs[1]) == "CONSENT_MISSING"
+        await world.app.until_state(reminder, "submitted")
+
+        await world.app.value("select tocsin.revoke_consent($1, captured_at => clock_timestamp())", PATIENT)
+        job = await world.app.enqueue(PATIENT, category="marketing")
+        await world.app.until_state(job, "blocked")
+        assert await world.app.reason(job) == "CONSENT_REVOKED"
+        await world.app.value(grant, PATIENT)
+        job = await world.app.enqueue(PATIENT, category="marketing")
+        await world.app.until_state(job, "submitted")
+
+
+async def test_what_was_lifted_goes_at_once(tmp_path, queue_url):
+    """The minute for which memory keeps a block is over with it."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        await world.app.value("select tocsin.suppress($1, 'OTHER_CHANNEL')", PATIENT)
+        job = await world.app.enqueue(PATIENT)
+        await world.app.until_state(job, "blocked")
+        assert await world.app.value("select tocsin.lift($1, 'OTHER_CHANNEL')", PATIENT)
+        job = await world.app.enqueue(PATIENT)
+        await world.app.until_state(job, "submitted")

@@ -24,7 +24,7 @@ async def cancel(connection: asyncpg.Connection, job_id: int) -> str:
 async def claim(connection: asyncpg.Connection, rows: int = 100) -> list[int]:
     """Claim rows of link a as its owner does."""
     found = await named(
-        connection, "claim", "{a}", "{1}", "{a}", f"{{{LANE}}}", "{0}", f"{{{2**62}}}", f"{{{rows}}}", "{}"
+        connection, "claim", "{a}", "{1}", "{a}", f"{{{LANE}}}", "{0}", f"{{{2**62}}}", f"{{{rows}}}", "{}", "{}"
     )
     return [row["id"] for row in found]
 

@@ -48,11 +48,13 @@ insert into tocsin.resent (id, link, recipient, sender) select 40000000 + n, 'a'
 from generate_series(1, {rows} / 10) n;
 insert into tocsin.receipt_wait (received_at, id, link, message_id, forms, state, source, destination, submitted_on)
 select now(), n, 'a', 'x' || n, array['x' || n], 40, (447000000000 + n)::text, 'Northside', '' from generate_series(1, {rows} / 10) n;
+insert into tocsin.suppression select (447000000000 + n)::text, 'sender', 'Elsewhere', 'OPT_OUT', now() from generate_series(1, {rows}) n;
+insert into tocsin.consent select (447000000000 + n)::text, 'marketing', true, now() from generate_series(1, {rows}) n;
 insert into tocsin.idempotency select 'app', 'k' || n, '', n, now() - interval '8 days' from generate_series(1, {rows}) n;
 insert into tocsin.claim (batch, link, lane, epoch, ids)
 select 1000000 + n, 'a', n / 6 % 6, 1, array(select generate_series(n * 100, n * 100 + 99)) from generate_series(1, {rows} / 1000) n;
 """
-LARGE = "^(ready|deferred|sent|claim|idempotency|uncertain|resent|receipt_wait|closed|event_log)"
+LARGE = "^(suppression|consent|ready|deferred|sent|claim|idempotency|uncertain|resent|receipt_wait|closed|event_log)"
 ROWS_READ = """
 select coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint from pg_stat_xact_user_tables
 where schemaname = 'tocsin' and relname ~ $1
@@ -81,7 +83,7 @@ message_ids = texts([f"m{number}" for number in ids])
 whats = array([number % 4 for number in range(ELEMENTS)])
 
 HOT = {
-    "claim": Hot(ORDERED, [links, epochs, *windows, array([ELEMENTS // 6] * 6), array(ids)]),
+    "claim": Hot(ORDERED, [links, epochs, *windows, array([ELEMENTS // 6] * 6), array(ids), "{marketing}"]),
     "probe": Hot(ORDERED, [*windows[:3], array([100 + ELEMENTS] * 6)]),
     "promote": Hot(ORDERED, [links, epochs, ELEMENTS]),
     "move_refused": Hot(ORDERED, [ELEMENTS, links, links, epochs]),
