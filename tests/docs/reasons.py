@@ -17,7 +17,7 @@ END = "<!-- end of {} -->"
 
 CODE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+_?|[A-Z]{5,}")
 NO_REASONS = {"YYYYMMDD"}  # literals that look alike
-NOT_OF_JOBS = re.compile(r"demo\w*|embedded|unprivileged|cli|systemd")  # files that settle no job
+NOT_OF_JOBS = re.compile(r"demo\w*|embedded|unprivileged|cli|systemd|recogniser|stop_words")  # files that settle no job
 
 OUT_OF_STEP = 0x02  # a wrong command_length is a link fault once, and our own fault the second time
 FATE = {
