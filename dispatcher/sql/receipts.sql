@@ -6,6 +6,7 @@
 -- A receipt whose addresses are both other numbers than the job's raises nothing. One that fits two segments undoes it all: TC300.
 -- Returns what rose by category, link and state, as arrays (a row a segment costs the daemon 2 us more): n of the segments and their
 -- ages in seconds, and how many of them are whole jobs; apart from them, jobs of several parts, or sent again, whose own state rose.
+-- One with the reason OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
 -- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
 with rise as (
     update tocsin.sent s
@@ -20,7 +21,11 @@ with rise as (
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
     -- a job that was sent again may have two rows of its one part: the better one counts, as it does among several parts
     returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
-              s.receipt_reason as reason, date_part('epoch', now() - s.submitted_at) as age
+              s.receipt_reason as reason, date_part('epoch', now() - s.submitted_at) as age,
+              -- the carrier knows of a STOP that never came to us
+              case when o.reason = 'OPTED_OUT'
+                   then tocsin.note_suppression(s.destination, 'sender', ltrim(s.sender, '+'), 'added', 'CARRIER_BLOCK', 'carrier', null,
+                                                jsonb_build_object('job_id', s.job_id), false) end as noted
 ), checked as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
 ), raised as materialized (

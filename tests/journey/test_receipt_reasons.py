@@ -81,16 +81,16 @@ async def test_a_message_of_two_parts_has_the_reason_of_the_part_that_did_not_ar
 
 async def test_a_link_s_own_table_goes_before_the_shipped_one_and_a_reload_changes_it(tmp_path, queue_url):
     """This carrier counts in its own way; what was told before the change stays as it was told."""
-    async with journey(tmp_path, queue_url, receipt_errors={"61": "OPTED_OUT", "*": "UNDELIVERED_SMSC"}) as world:
+    async with journey(tmp_path, queue_url, receipt_errors={"61": "BARRED", "*": "UNDELIVERED_SMSC"}) as world:
         own = await world.app.enqueue(TO)
         await receipts(world, own, (UNDELIVERABLE, "0061"))
         other = await world.app.enqueue(TO)
         await receipts(world, other, (UNDELIVERABLE, "001"))
-        assert await ended(world, own) == ("undelivered", "OPTED_OUT", "never")
+        assert await ended(world, own) == ("undelivered", "BARRED", "never")
         assert await ended(world, other) == ("undelivered", "UNDELIVERED_SMSC", "unclear")
 
         text = world.path.read_text(encoding="utf-8")
-        world.path.write_text(text.replace('"OPTED_OUT"', '"BUSY"'), encoding="utf-8")
+        world.path.write_text(text.replace('"BARRED"', '"BUSY"'), encoding="utf-8")
         world.daemon.daemon._reload_asked.set()  # as SIGHUP does
 
         async def taken_over() -> bool:
@@ -101,7 +101,7 @@ async def test_a_link_s_own_table_goes_before_the_shipped_one_and_a_reload_chang
         await receipts(world, later, (UNDELIVERABLE, "061"))
 
         assert await ended(world, later) == ("undelivered", "BUSY", "later")
-        assert await ended(world, own) == ("undelivered", "OPTED_OUT", "never")
+        assert await ended(world, own) == ("undelivered", "BARRED", "never")
         assert world.daemon.is_bound()
         assert len(world.smsc.received("bind_transceiver")) == 1
 

@@ -229,3 +229,26 @@ async def test_what_was_lifted_goes_at_once(tmp_path, queue_url):
         assert await world.app.value("select tocsin.lift($1, 'OTHER_CHANNEL')", PATIENT)
         job = await world.app.enqueue(PATIENT)
         await world.app.until_state(job, "submitted")
+
+
+async def test_a_stop_that_only_the_carrier_knows_blocks_that_sender(tmp_path, queue_url):
+    """Its receipt says so by a code that the link names; our START cannot lift it, and a second receipt adds nothing."""
+    async with journey(tmp_path, queue_url, receipt_errors={"099": "OPTED_OUT"}) as world:
+        jobs = [await world.app.enqueue(PATIENT) for _ in range(2)]
+        for submit in await world.smsc.seen("submit_sm", 2):
+            (answer,) = [pdu for pdu in world.smsc.answers() if pdu.sequence == submit.sequence]
+            text = f"id:{answer.fields['message_id']} sub:001 dlvrd:000 submit date:2611010000 done date:2611010000 stat:UNDELIV err:099"
+            world.smsc.deliver(
+                esm_class=4, source_addr=PATIENT, destination_addr="Northside", short_message=text.encode("ascii")
+            )
+        for job in jobs:
+            await world.app.until_state(job, "undelivered")
+        rows = await world.app.fetch("select scope, value, reason, source from tocsin.suppression_event")
+        assert [tuple(row) for row in rows] == [("sender", "Northside", "CARRIER_BLOCK", "carrier")]
+
+        text_to(world, "START")
+        await world.smsc.seen("deliver_sm_resp", 3)
+        code = await world.app.enqueue(PATIENT, category="auth")
+        await world.app.until_state(code, "blocked")
+        assert await world.app.reason(code) == "SUPPRESSED_CARRIER_BLOCK"
+        assert await fold_is_the_table(world)
