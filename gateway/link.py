@@ -9,6 +9,9 @@ What an answer means is told to the observer, but for three: ESME_RTHROTTLED hol
 session bind again, a refused form gives way to the next (``forms.py``). Then the segment goes back to the head of its
 lane. When no session is left to transmit, written segments without an answer are UNANSWERED and everything that waits
 is recalled.
+
+No event costs another: one at which an exception comes up is counted and logged, a delivery is answered
+ESME_RX_T_APPN, a segment whose answer it was is UNANSWERED, and the rest of the read is handled.
 """
 
 from __future__ import annotations
@@ -25,21 +28,15 @@ from gateway.answers import Answers
 from gateway.asking import Asking, replied
 from gateway.binds import Binds, Live
 from gateway.errors import LocalError
+from gateway.failures import Failures
 from gateway.forms import body_of
 from gateway.inquiry import Ended
 from gateway.messages import SubmitResult, Verdict
 from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
 from gateway.receipt import parse
-from gateway.rooms import LANES, WaitingRooms
-from gateway.session import (
-    Bound,
-    Delivered,
-    Event,
-    Responded,
-    Unanswered,
-    Undecodable,
-)
+from gateway.rooms import LANES, WaitingRooms, room_size
+from gateway.session import TEMPORARY_ERROR, Bound, Delivered, Event, Failed, Responded, Unanswered, Undecodable
 from gateway.throttle import Throttle
 from gateway.transport import SHORTEST_TIMER_S
 from gateway.window import reserve_of
@@ -55,8 +52,6 @@ if TYPE_CHECKING:
     from gateway.rooms import Token
 
 SLICE: Final = 32  # segments a turn of the loop: well under a millisecond, so nothing else waits long
-SMALLEST_ROOM: Final = 16
-LARGEST_ROOM: Final = 2_000
 RECORD_PAUSE_S: Final = 1.0  # after the local record could not be written
 _ACCEPTED: Final = Verdict.ACCEPTED
 _REPEATABLE: Final = frozenset({Verdict.THROTTLED, Verdict.LINK_FAULT})
@@ -96,12 +91,13 @@ class Link:
             held=self._hold_others,
             released=self._release_others,
         )
+        self._failures = Failures(settings.name, self._metrics)
         now = time.monotonic()
         if sent_at is None:
             self._throttle.assume_busy(now)
         else:
             self._throttle.restore(sent_at, now)
-        self._rooms = WaitingRooms(_room_size(settings))
+        self._rooms = WaitingRooms(room_size(settings.throughput_per_s))
         self._leaving: dict[int, Submission] = {}  # recalled once what they have on the wire is answered
         self._refused: list[Submission] = []  # submitted while nothing can leave; recalled in the next turn
         self._binds = Binds(
@@ -257,7 +253,7 @@ class Link:
         self.settings = settings
         self._answers.configure(settings)
         self._throttle.set_rate(settings.throughput_per_s)
-        self._rooms.size = _room_size(settings)
+        self._rooms.size = room_size(settings.throughput_per_s)
         self._binds.reconfigure(settings)
         self._observer.capacity_freed(self.name)
         self._pump()
@@ -319,24 +315,28 @@ class Link:
         repeats: list[SubmitResult] = []
         deliveries: list[Delivery] = []
         for event in events:
-            if isinstance(event, Responded):
-                self._take_answer(live, event, now, results, repeats)
-            elif isinstance(event, Delivered):
-                self._take_delivery(live, event, deliveries)
-            elif isinstance(event, Unanswered):
-                self._take_unanswered(event, now, results)
-            elif isinstance(event, Ended):
-                replied(live, event)
-            else:
-                self._take_change(live, event, now)
+            try:
+                if isinstance(event, Responded):
+                    self._take_answer(live, event, now, results, repeats)
+                elif isinstance(event, Delivered):
+                    self._take_delivery(live, event, deliveries)
+                elif isinstance(event, Unanswered):
+                    self._take_unanswered(event, now, results)
+                elif isinstance(event, Ended):
+                    replied(live, event)
+                else:
+                    self._take_change(live, event, now)
+            except Exception as error:  # whatever it is, the other events are good
+                results += self._failures.take(live, event, error, now)
         if repeats:
-            self._observer.repeating(self.name, repeats)
+            self._failures.guard(self._observer.repeating, repeats, now)
         if results:
             if results[-1].verdict is _ACCEPTED:
                 self._binds.proven()
-            self._observer.answered(self.name, results)
-        if deliveries:
-            self._observer.delivered(self.name, deliveries)
+            self._failures.guard(self._observer.answered, results, now)
+        if deliveries and not self._failures.guard(self._observer.delivered, deliveries, now):
+            for delivery in deliveries:
+                delivery.answer(TEMPORARY_ERROR)
         if self.state == "bound" and not self.is_bound:
             self._set_state("waiting", live.why or "unbinding")
         if self._leaving:
@@ -350,15 +350,16 @@ class Link:
     ) -> None:
         submission, segment = event.token
         command_status = event.command_status
-        meaning = self._answers.meaning(command_status)
-        verdict: Verdict | None = meaning  # None: the link repeats the segment itself
+        verdict: Verdict | None  # None: the link repeats the segment itself
         if event.late:
+            verdict = self._answers.meaning(command_status)
             if verdict in _REPEATABLE:
                 verdict = Verdict.RETRY  # it was refused for certain, so it may go again
         else:
+            submission.unanswered -= 1  # before all that could fail: `Failures.take` relies on it
+            verdict = meaning = self._answers.meaning(command_status)
             if event.congestion >= 0:
                 self._answers.congestion(event.congestion, now)
-            submission.unanswered -= 1
             self._metrics.answered(command_status, now - event.written_at)
             if verdict is not _ACCEPTED:
                 verdict = self._answers.refused(live, event, meaning, now)
@@ -407,7 +408,9 @@ class Link:
             deliveries.append(Delivery(self.name, event.pdu, found, live.answer))
 
     def _take_change(self, live: Live, event: Event, now: float) -> None:
-        if isinstance(event, Undecodable):
+        if isinstance(event, Failed):
+            self._failures.take(live, event, event.error, now)
+        elif isinstance(event, Undecodable):
             log.warning("delivery_undecodable", link=self.name, problem=event.problem, octets=len(event.octets))
             self._observer.undecodable(self.name, event.octets, event.command_status)
         else:
@@ -586,12 +589,3 @@ class Link:
         if self._pump_timer is not None:
             self._pump_timer.cancel()
             self._pump_timer = None
-
-
-def _room_size(settings: LinkSettings) -> int:
-    """About a second of the rate.
-
-    Enough to keep the wire busy over a claim, and little enough that what was claimed early does not stand before
-    what is urgent.
-    """
-    return max(SMALLEST_ROOM, min(settings.throughput_per_s, LARGEST_ROOM))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WEIGHTS: Final = (0, 16, 8, 4, 2, 1)  # of lanes 0 to 5; lane 0 needs none
 LANES: Final = range(len(WEIGHTS))
 LANE_1_EVERY: Final = 50  # one token in so many goes to lane 1 even against lane 0
+SMALLEST_ROOM: Final = 16  # submissions
+LARGEST_ROOM: Final = 2_000
 
 
 class WaitingRooms:
@@ -221,3 +223,12 @@ class WaitingRooms:
             self.expired.append(token)
             return False
         return True
+
+
+def room_size(throughput_per_s: int) -> int:
+    """About a second of the rate.
+
+    Enough to keep the wire busy over a claim, and little enough that what was claimed early does not stand before
+    what is urgent.
+    """
+    return max(SMALLEST_ROOM, min(throughput_per_s, LARGEST_ROOM))

@@ -57,7 +57,7 @@ def _on_wire(smsc: Smsc, recipient: str) -> bool:
 
 async def test_nothing_but_a_reply_leaves_between_the_emergencies_of_a_flood(tmp_path, queue_url, monkeypatch):
     """A fast link empties its room before the next claim is back; what is bulk must wait for that claim all the same."""
-    monkeypatch.setattr("gateway.link.LARGEST_ROOM", ROOM)
+    monkeypatch.setattr("gateway.rooms.LARGEST_ROOM", ROOM)
     monkeypatch.setattr(
         "dispatcher.loops.MORE_URGENT_S", 30.0
     )  # no claim takes so long, whatever else the machine does

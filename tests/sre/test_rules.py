@@ -18,7 +18,7 @@ CASES = {
 }
 LABEL = re.compile(r"\$labels\.(\w+)")
 TEMPLATE = re.compile(r"\{\{ (.*?) \}\}")
-ALLOWED = re.compile(r"\$labels\.(link|lane|category|state|command_status|instance|part)|\$value \| humanize\w*")
+ALLOWED = re.compile(r"\$labels\.(link|lane|category|state|command_status|instance|part|what)|\$value \| humanize\w*")
 
 
 def run(*arguments: object) -> None:
