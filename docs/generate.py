@@ -105,6 +105,8 @@ LOGGED = {
     "partitions_made": "Tables for coming days were made.",
     "pauses_changed": "What operators paused, or let go on, is in force.",
     "pdu_unexpected": "A PDU that has no place here, counted and ignored.",
+    "receipt_ids_forgotten": "Receipts contradicted what was learnt, or matched no more: all readings are tried.",
+    "receipt_ids_learnt": "A hundred receipts showed how the link spells ids: the contrary reading is tried no more.",
     "receipt_unmatched": "A receipt fits no message that is known; it is kept.",
     "record_failed": "The local record could not be written: disk full, or gone.",
     "reload_applied": "SIGHUP: the file was read and its rows applied (`changed`: any differed). Links added,"
