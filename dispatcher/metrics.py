@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, ProcessCollector, disable_created_
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from dispatcher.receipt_ids import FORMS
 from dispatcher.recogniser import Wish
 from gateway import RETRY, Buckets
 
@@ -160,6 +161,16 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._receipt_ids = _Children(
+            Counter(
+                "tocsin_receipt_ids_total",
+                "Receipts by how their id relates to the one of the answer: the same, but for capitals or zeros, in"
+                " hexadecimal or in decimal where the answer has the other; none: nobody could match it. A rise of"
+                " another form than the usual one: the carrier spells ids in a new way.",
+                ("link", "form"),
+                registry=registry,
+            )
+        )
         self._inbound = _Children(
             Counter(
                 "tocsin_inbound_total",
@@ -243,8 +254,8 @@ class DispatcherMetrics:
         # and the place of the link among their labels
         self._of_links: tuple[tuple[_Children[Any] | _Histograms, int], ...] = (
             (self._enqueue_to_submit, 1), (self._submit_to_receipt, 1), (self._receipts, 0), (self._receipt_errors, 0),
-            (self._inbound, 0),
-            (self._uncertain, 0), (self._doubt_ended, 0), (self._fenced, 0), (self._failed_over, 0),
+            (self._inbound, 0), (self._receipt_ids, 0), (self._uncertain, 0), (self._doubt_ended, 0), (self._fenced, 0),
+            (self._failed_over, 0),
         )  # fmt: skip
 
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
@@ -260,6 +271,8 @@ class DispatcherMetrics:
                 self._receipts[link, state].inc(0)
             for reason in RECEIPT_REASONS:
                 self._receipt_errors[link, reason].inc(0)
+            for form in FORMS:
+                self._receipt_ids[link, form].inc(0)
             for kind in INBOUND_CLASSES:
                 self._inbound[link, kind].inc(0)
             for how in DOUBT_ENDS:
@@ -295,6 +308,10 @@ class DispatcherMetrics:
         """Count a receipt of a part that was not delivered by one of ``RECEIPT_REASONS``; "" is none."""
         if reason:
             self._receipt_errors[link, reason].inc()
+
+    def count_receipt_ids(self, link: str, form: str, receipts: int = 1) -> None:
+        """Count receipts by one of ``FORMS``."""
+        self._receipt_ids[link, form].inc(receipts)
 
     def receipts(self, link: str, state: str) -> float:
         """How many receipts of one of ``RECEIPT_STATES`` were counted."""

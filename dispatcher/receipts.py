@@ -3,9 +3,10 @@
 A receipt is matched by its link's account and message id. First by the id exactly as it came, a batch in one update.
 What that leaves goes the slow way: every reading of the id (hex, decimal, without zeros), the exact one first, and the
 job's destination against the receipt's addresses, which carriers swap or leave out. Two candidates are none: nothing
-is guessed. What nobody can match is parked, in the table and in memory: a receipt may be earlier than its own
-submit_sm_resp. One whose answer was read but is not yet committed waits for that commit. All of them were kept and
-answered by ``intake.py`` before; the row that keeps them goes when each of them is applied or parked.
+is guessed, and what a link has shown of its ids (``receipt_ids.py``) narrows the readings. What nobody can match is
+parked, in the table and in memory: a receipt may be earlier than its own submit_sm_resp. One whose answer was read but
+is not yet committed waits for that commit. All of them were kept and answered by ``intake.py`` before; the row that
+keeps them goes when each of them is applied or parked.
 
 States only rise: unknown < undelivered < delivered. A repetition changes nothing but a counter.
 """
@@ -13,16 +14,17 @@ States only rise: unknown < undelivered < delivered. A repetition changes nothin
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
 from dispatcher import doubt
 from dispatcher.errors import StoreUnavailable
+from dispatcher.receipt_ids import Learnt, Relation, relation, still_tried
 from dispatcher.store import EMPTY, array, texts
 from gateway import RETRY, DeliveryState, IdFormat, id_forms
 
@@ -126,6 +128,7 @@ class ReceiptDesk:
     ) -> None:
         self._links = links
         self._accounts: dict[str, list[str]] = {}
+        self._learnt = Learnt()
         self.links_changed()
         self._horizon_s = horizon_s  # how far back a receipt's segment can lie
         self._wait_s = wait_s
@@ -163,7 +166,8 @@ class ReceiptDesk:
         self._horizon_s = max(self._horizon_s, horizon_s)
 
     def links_changed(self) -> None:
-        """Learn anew which links share an account."""
+        """Learn anew which links share an account, and forget what links showed that are gone."""
+        self._learnt.keep(self._links)
         self._accounts = {
             name: [other for other, its in self._links.items() if its.account == settings.account]
             for name, settings in self._links.items()
@@ -265,20 +269,26 @@ class ReceiptDesk:
             if error.sqlstate != AMBIGUOUS:
                 raise
             rows = []  # one of them fits two segments: look closer at all
+        by: Counter[tuple[str, Relation]] = Counter()  # matches by link and relation of the ids
+        for row in rows:
+            if row["numbers"]:
+                by[row["link"], "exact"] += len(row["numbers"])
         hits = {n for row in rows for n in row["numbers"]}
         left = [n for n in best.values() if n not in hits]
         found = [items[n].parked_id for n in hits if items[n].parked_id]
         if left:
-            targets, again, unmatched = await self._look_closer(connection, items, left)
+            targets, again, unmatched = await self._look_closer(connection, items, left, by)
             repeated += again
             rows += await self._raise_states(connection, items, targets, self._horizon_s)
             await self._park_all(connection, unmatched)
             found += [items[n].parked_id for n in left if items[n].parked_id and items[n] not in unmatched]
         if found:
             await connection.fetch("receipts_matched", array(found))
-        self._count(items, rows, repeated)
+        self._count(items, rows, repeated, by)
 
-    def _count(self, items: list[Item], rows: list[Record], repeated: list[Item]) -> None:
+    def _count(
+        self, items: list[Item], rows: list[Record], repeated: list[Item], by: Counter[tuple[str, Relation]]
+    ) -> None:
         for numbers, ages, category, link, rank, jobs in rows:
             if numbers:
                 self._metrics.count_receipt(link, STATE[rank], len(numbers))
@@ -290,6 +300,11 @@ class ReceiptDesk:
                 self._metrics.count_job(category, STATE[rank], jobs)
         for item in repeated:
             self._metrics.count_receipt(item.link, "repeated")
+        for (link, form), receipts in by.items():
+            self._metrics.count_receipt_ids(link, form, receipts)
+            its = self._links.get(link)  # it may have gone meanwhile
+            if its is not None and its.message_id_format == "auto":
+                self._note(link, self._learnt.matched(link, form, receipts))
 
     async def _raise_states(
         self, connection: Connection, items: list[Item], targets: list[tuple[int, str, str]], age_s: float
@@ -312,16 +327,42 @@ class ReceiptDesk:
         )
 
     async def _look_closer(
-        self, connection: Connection, items: list[Item], left: list[int]
+        self, connection: Connection, items: list[Item], left: list[int], by: Counter[tuple[str, Relation]]
     ) -> tuple[list[tuple[int, str, str]], list[Item], list[Item]]:
-        """What to raise after all, what only repeats, and what nobody can match."""
+        """What to raise after all, what only repeats, and what nobody can match; counts in `by` what was found."""
         probes = [
             (n, link, form, rank)
             for n in left
             for link in self.account_of(items[n].link)
-            for rank, form in enumerate(items[n].forms)
-            if form
+            for rank, form in self._readings(items[n], link)
         ]
+        candidates = await self._find(connection, probes)
+        targets: list[tuple[int, str, str]] = []
+        repeated: list[Item] = []
+        unmatched: list[Item] = []
+        for n in left:
+            chosen = pick(items[n], candidates.get(n, []))
+            if chosen is None:
+                (repeated if self._waits_already(items[n]) else unmatched).append(items[n])
+                continue
+            by[chosen["link"], relation(items[n].message_id, chosen["message_id"])] += 1
+            if chosen["receipt_state"] >= items[n].rank:
+                repeated.append(items[n])
+            else:
+                targets.append((n, chosen["link"], chosen["message_id"]))
+        return targets, repeated, unmatched
+
+    def _readings(self, item: Item, link: str) -> list[tuple[int, str]]:
+        """Readings of the receipt's id that are tried on the link, each with its rank among all of them."""
+        readings = [(rank, form) for rank, form in enumerate(item.forms) if form]
+        learnt = self._learnt.of(link)
+        if learnt is not None and item.id_format == "auto":
+            tried = still_tried(item.message_id, item.forms, learnt)
+            readings = [(rank, form) for rank, form in readings if form in tried]
+        return readings
+
+    async def _find(self, connection: Connection, probes: list[tuple[int, str, str, int]]) -> dict[int, list[Record]]:
+        """Segments by n of (n, link, form of the id, rank)."""
         rows = await connection.fetch(
             "find_receipts",
             array([n for n, _, _, _ in probes]),
@@ -333,18 +374,7 @@ class ReceiptDesk:
         candidates: dict[int, list[Record]] = {}
         for row in rows:
             candidates.setdefault(row["n"], []).append(row)
-        targets: list[tuple[int, str, str]] = []
-        repeated: list[Item] = []
-        unmatched: list[Item] = []
-        for n in left:
-            chosen = pick(items[n], candidates.get(n, []))
-            if chosen is None:
-                (repeated if self._waits_already(items[n]) else unmatched).append(items[n])
-            elif chosen["receipt_state"] >= items[n].rank:
-                repeated.append(items[n])
-            else:
-                targets.append((n, chosen["link"], chosen["message_id"]))
-        return targets, repeated, unmatched
+        return candidates
 
     async def _park_all(self, connection: Connection, unmatched: list[Item]) -> None:
         """Keep what nobody can match, in the table and in memory."""
@@ -440,10 +470,51 @@ class ReceiptDesk:
         for item in late:
             item.told = True
             self._metrics.count_receipt(item.link, "unmatched")
+            self._metrics.count_receipt_ids(item.link, "none")
             log.warning("receipt_unmatched", link=item.link, parked_id=item.parked_id)
+        await self._doubt_learnt(connection, late)
         for item in items:
             if now - item.parked_at >= self._wait_s:
                 self._unpark(item)
+
+    async def _doubt_learnt(self, connection: Connection, unmatched: list[Item]) -> None:
+        """Look whether receipts that nobody could match contradict what was learnt of their links' ids."""
+        doubted = {
+            n: [link for link in self.account_of(item.link) if self._learnt.of(link) is not None]
+            for n, item in enumerate(unmatched)
+            if item.id_format == "auto"
+        }
+        probes = [
+            (n, link, form, rank)
+            for n, links in doubted.items()
+            for link in links
+            for rank, form in enumerate(unmatched[n].forms)
+            if form
+        ]
+        if not probes:
+            return
+        candidates = await self._find(connection, probes)
+        for n, links in doubted.items():
+            chosen = pick(unmatched[n], candidates.get(n, []))
+            if chosen is not None:
+                self._note(chosen["link"], self._forgotten(chosen["link"], contradicts=True))
+            for link in links:
+                self._note(link, self._forgotten(link, contradicts=False))
+
+    def _forgotten(self, link: str, *, contradicts: bool) -> Literal["forgotten", ""]:
+        return "forgotten" if self._learnt.unmatched(link, contradicts=contradicts) else ""
+
+    def _note(self, link: str, what: Literal["learnt", "forgotten", ""]) -> None:
+        """Log what was learnt or forgotten; what is parked is tried anew by the readings that were left out."""
+        if what == "learnt":
+            log.info("receipt_ids_learnt", link=link, form=self._learnt.of(link))
+        elif what == "forgotten":
+            log.warning("receipt_ids_forgotten", link=link)
+            account = set(self.account_of(link))
+            for item in {item for sharing in self._parked.values() for item in sharing if item.link in account}:
+                self._unpark(item)
+                self._waiting.append(item)
+            self._wake()
 
     def _tell_after_s(self, link: str) -> float:
         """Until then each request that was written before the receipt came was answered, or is known to be in doubt."""

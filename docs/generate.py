@@ -94,6 +94,7 @@ LOGGED = {
     "jobs_released": "Claimed jobs went back to the queue unwritten.",
     "late_answer_settled": "An answer came after its time-out and was used.",
     "lineage_changed": "The new primary of a failover answers: windows are emptied, and the daemon begins again.",
+    "event_failed": "A fault of Tocsin's own at one event of the link, which costs itself alone; told once a second.",
     "form_refused": "The SMSC refuses a way to mark flash, or a field; the segment goes again in the `next` form.",
     "link_accounting": "A take-over found jobs in the journals of earlier owners and ends or frees them.",
     "link_congested": "The SMSC tells in `congestion_state` that it is near its limit or at it; the rate was lowered.",
@@ -115,6 +116,8 @@ LOGGED = {
     "partitions_made": "Tables for coming days were made.",
     "pauses_changed": "What operators paused, or let go on, is in force.",
     "pdu_unexpected": "A PDU that has no place here, counted and ignored.",
+    "receipt_ids_forgotten": "Receipts contradicted what was learnt, or matched no more: all readings are tried.",
+    "receipt_ids_learnt": "A hundred receipts showed how the link spells ids: the contrary reading is tried no more.",
     "receipt_unmatched": "A receipt fits no message that is known; it is kept.",
     "record_failed": "The local record could not be written: disk full, or gone.",
     "reload_applied": "SIGHUP: the file was read and its rows applied (`changed`: any differed). Links added,"
@@ -219,7 +222,10 @@ def metrics() -> str:
     lines = [
         MADE,
         "# Metrics\n",
-        "On `/metrics` of `[http] listen`. Labels come from closed sets: never a number, a text or an id.\n",
+        (
+            "On `/metrics` of `[http] listen`. Labels come from closed sets, but for 64 numbers of `command_status` a"
+            " link: never a text, a telephone number or an id.\n"
+        ),
         "| metric | type | labels | what it is, and what a rise means |",
         "|---|---|---|---|",
     ]

@@ -289,6 +289,8 @@ class Binds:
     def _note_end(self, live: Live, event: Closed, now: float) -> None:
         live.why = live.why or event.reason
         self.live.remove(live)
+        if not live.end.done():  # first of all: whoever keeps the session waits for it
+            live.end.set_result(End(live.why))
         bound_for_s = 0.0 if live.bound_at is None else now - live.bound_at
         if bound_for_s >= PROVEN_AFTER_S:
             self._backoff.proven()
@@ -301,6 +303,4 @@ class Binds:
             submitted=live.submitted,
             unexpected=live.unexpected,
         )
-        if not live.end.done():
-            live.end.set_result(End(live.why))
         self._tell("waiting", live.why)

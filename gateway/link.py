@@ -9,6 +9,9 @@ What an answer means is told to the observer, but for three: ESME_RTHROTTLED hol
 session bind again, a refused form gives way to the next (``forms.py``). Then the segment goes back to the head of its
 lane. When no session is left to transmit, written segments without an answer are UNANSWERED and everything that waits
 is recalled.
+
+No event costs another: one at which an exception comes up is counted and logged, a delivery is answered
+ESME_RX_T_APPN, a segment whose answer it was is UNANSWERED, and the rest of the read is handled.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from gateway.answers import Answers
 from gateway.asking import Asking, replied
 from gateway.binds import Binds, Live
 from gateway.errors import LocalError
+from gateway.failures import Failures
 from gateway.forms import body_of
 from gateway.inquiry import Ended
 from gateway.messages import SubmitResult, Verdict
@@ -32,14 +36,7 @@ from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
 from gateway.receipt import parse
 from gateway.rooms import LANES, WaitingRooms, room_size
-from gateway.session import (
-    Bound,
-    Delivered,
-    Event,
-    Responded,
-    Unanswered,
-    Undecodable,
-)
+from gateway.session import TEMPORARY_ERROR, Bound, Delivered, Event, Failed, Responded, Unanswered, Undecodable
 from gateway.throttle import Throttle
 from gateway.transport import SHORTEST_TIMER_S
 from gateway.window import reserve_of
@@ -94,6 +91,7 @@ class Link:
             held=self._hold_others,
             released=self._release_others,
         )
+        self._failures = Failures(settings.name, self._metrics)
         now = time.monotonic()
         if sent_at is None:
             self._throttle.assume_busy(now)
@@ -317,24 +315,28 @@ class Link:
         repeats: list[SubmitResult] = []
         deliveries: list[Delivery] = []
         for event in events:
-            if isinstance(event, Responded):
-                self._take_answer(live, event, now, results, repeats)
-            elif isinstance(event, Delivered):
-                self._take_delivery(live, event, deliveries)
-            elif isinstance(event, Unanswered):
-                self._take_unanswered(event, now, results)
-            elif isinstance(event, Ended):
-                replied(live, event)
-            else:
-                self._take_change(live, event, now)
+            try:
+                if isinstance(event, Responded):
+                    self._take_answer(live, event, now, results, repeats)
+                elif isinstance(event, Delivered):
+                    self._take_delivery(live, event, deliveries)
+                elif isinstance(event, Unanswered):
+                    self._take_unanswered(event, now, results)
+                elif isinstance(event, Ended):
+                    replied(live, event)
+                else:
+                    self._take_change(live, event, now)
+            except Exception as error:  # whatever it is, the other events are good
+                results += self._failures.take(live, event, error, now)
         if repeats:
-            self._observer.repeating(self.name, repeats)
+            self._failures.guard(self._observer.repeating, repeats, now)
         if results:
             if results[-1].verdict is _ACCEPTED:
                 self._binds.proven()
-            self._observer.answered(self.name, results)
-        if deliveries:
-            self._observer.delivered(self.name, deliveries)
+            self._failures.guard(self._observer.answered, results, now)
+        if deliveries and not self._failures.guard(self._observer.delivered, deliveries, now):
+            for delivery in deliveries:
+                delivery.answer(TEMPORARY_ERROR)
         if self.state == "bound" and not self.is_bound:
             self._set_state("waiting", live.why or "unbinding")
         if self._leaving:
@@ -348,15 +350,16 @@ class Link:
     ) -> None:
         submission, segment = event.token
         command_status = event.command_status
-        meaning = self._answers.meaning(command_status)
-        verdict: Verdict | None = meaning  # None: the link repeats the segment itself
+        verdict: Verdict | None  # None: the link repeats the segment itself
         if event.late:
+            verdict = self._answers.meaning(command_status)
             if verdict in _REPEATABLE:
                 verdict = Verdict.RETRY  # it was refused for certain, so it may go again
         else:
+            submission.unanswered -= 1  # before all that could fail: `Failures.take` relies on it
+            verdict = meaning = self._answers.meaning(command_status)
             if event.congestion >= 0:
                 self._answers.congestion(event.congestion, now)
-            submission.unanswered -= 1
             self._metrics.answered(command_status, now - event.written_at)
             if verdict is not _ACCEPTED:
                 verdict = self._answers.refused(live, event, meaning, now)
@@ -408,7 +411,9 @@ class Link:
             deliveries.append(Delivery(self.name, event.pdu, found, live.answer))
 
     def _take_change(self, live: Live, event: Event, now: float) -> None:
-        if isinstance(event, Undecodable):
+        if isinstance(event, Failed):
+            self._failures.take(live, event, event.error, now)
+        elif isinstance(event, Undecodable):
             log.warning("delivery_undecodable", link=self.name, problem=event.problem, octets=len(event.octets))
             self._observer.undecodable(self.name, event.octets, event.command_status)
         else:
@@ -424,9 +429,9 @@ class Link:
         if not self.can_send:
             self._metrics.held.by(None, time.monotonic())
             self._asking.recall()
-            self._leave(self._rooms.drain())
+            self._leaving |= {id(submission): submission for submission in self._rooms.drain()}
         elif self._holds_others:
-            self._leave(self._rooms.drain(LANES[1:]))
+            self._leaving |= {id(submission): submission for submission in self._rooms.drain(LANES[1:])}
         for key, submission in list(self._leaving.items()):
             if submission.stopped or not submission.unanswered:
                 del self._leaving[key]
@@ -435,12 +440,9 @@ class Link:
         if recalled:
             self._observer.recalled(self.name, recalled)
 
-    def _leave(self, submissions: Iterable[Submission]) -> None:
-        self._leaving.update((id(submission), submission) for submission in submissions)
-
     def withdraw(self, is_wanted: Callable[[Submission], bool]) -> None:
         """Write nothing more of these; they are recalled, those with segments on the wire once these are answered."""
-        self._leave(self._rooms.withdraw(is_wanted))
+        self._leaving |= {id(submission): submission for submission in self._rooms.withdraw(is_wanted)}
         self._loop.call_soon(self._recall)
 
     def _hold_others(self, for_s: float) -> None:

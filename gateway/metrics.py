@@ -1,7 +1,8 @@
 """What the gateway shows to Prometheus.
 
 The hot path counts into plain numbers, a read's worth at a time; they are turned into samples when Prometheus
-asks. Labels are link names and command_status names of the specification: nothing a peer sends makes a new one.
+asks. Labels are link names, command_status names of the specification, and numbers of others, at most
+``MOST_UNKNOWN_STATUSES`` of them a link: nothing a peer sends makes more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 RESPONSE_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 RECORD_BUCKETS_S: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
 UNANSWERED: Final = -1  # in place of a command_status: no answer came
-VENDOR_STATUSES: Final = range(0x400, 0x500)  # SMPP v3.4 section 5.1.3: reserved for SMSC vendors
+OTHER: Final = -2  # in place of a command_status without a name, once there are too many of them
+MOST_UNKNOWN_STATUSES: Final = 64  # command_status without a name that a link counts by number; a carrier has a dozen
+Failing = Literal["submit_sm_resp", "deliver_sm", "other", "observer"]
+FAILING: Final[tuple[Failing, ...]] = ("submit_sm_resp", "deliver_sm", "other", "observer")
 
 
 class LinkGauges(Protocol):
@@ -94,11 +98,13 @@ class Buckets:
 class LinkMetrics:
     """Counts of one link since the process began; they outlive the link."""
 
-    __slots__ = ("gauges", "held", "records", "responses", "statuses")
+    __slots__ = ("_unknown", "failures", "gauges", "held", "records", "responses", "statuses")
 
     def __init__(self) -> None:
         self.gauges: LinkGauges | None = None  # None while the link is not open here
-        self.statuses: dict[int, int] = {}  # command_status or UNANSWERED -> segments
+        self.statuses: dict[int, int] = {}  # command_status, UNANSWERED or OTHER -> segments
+        self._unknown = 0  # of these, command_status without a name
+        self.failures: dict[Failing, int] = dict.fromkeys(FAILING, 0)
         self.responses = Buckets(RESPONSE_BUCKETS_S)
         self.records = Buckets(RECORD_BUCKETS_S)
         self.held = HeldBack()
@@ -115,8 +121,19 @@ class LinkMetrics:
 
     def answered(self, command_status: int, waited_s: float) -> None:
         """Count one answer in time."""
+        if command_status not in self.statuses:
+            command_status = self._counted_as(command_status)
         self.statuses[command_status] = self.statuses.get(command_status, 0) + 1
         self.responses.observe(waited_s)
+
+    def _counted_as(self, command_status: int) -> int:
+        """Give a number that was not seen before its place, or OTHER where no place is left."""
+        if status.is_named(command_status):
+            return command_status
+        if self._unknown >= MOST_UNKNOWN_STATUSES:
+            return OTHER
+        self._unknown += 1
+        return command_status
 
     def unanswered(self) -> None:
         """Count one segment that was written and not answered."""
@@ -146,8 +163,8 @@ class GatewayMetrics(Collector):
         """Give the samples."""
         submits = CounterMetricFamily(
             "tocsin_submit_sm",
-            "Segments written, by what came back. A rise of anything but ESME_ROK is the carrier refusing; "
-            "of unanswered, doubt.",
+            "Segments written, by what came back: a name of the specification, else the number, 64 of them a link, the"
+            " rest as other. A rise of anything but ESME_ROK is the carrier refusing; of unanswered, doubt.",
             labels=("link", "command_status"),
         )
         responses = HistogramMetricFamily(
@@ -167,6 +184,12 @@ class GatewayMetrics(Collector):
             " socket a slow path to the carrier, of window a carrier that answers slowly, of throttle the agreed rate.",
             labels=("link", "part"),
         )
+        failures = CounterMetricFamily(
+            "tocsin_events_failed",
+            "Events of the link that met a fault of Tocsin's own, each at the cost of itself alone: a deliver_sm stays"
+            " with the SMSC (ESME_RX_T_APPN), a segment is in doubt. A rise is a bug: report event_failed of the log.",
+            labels=("link", "what"),
+        )
         now = time.monotonic()
         gauges = {
             name: GaugeMetricFamily(f"tocsin_{name}", text, labels=("link",))
@@ -183,12 +206,10 @@ class GatewayMetrics(Collector):
             )
         }
         for link, counts in self._links.items():
-            by_label: dict[str, int] = {}
             for command_status, segments in counts.statuses.items():
-                label = _status_label(command_status)
-                by_label[label] = by_label.get(label, 0) + segments
-            for label, segments in by_label.items():
-                submits.add_metric((link, label), segments)
+                submits.add_metric((link, _status_label(command_status)), segments)
+            for what, events in counts.failures.items():
+                failures.add_metric((link, what), events)
             counts.responses.add_to(responses, (link,))
             counts.records.add_to(records, (link,))
             for part, seconds in counts.held.seconds(now).items():
@@ -208,14 +229,11 @@ class GatewayMetrics(Collector):
         yield responses
         yield records
         yield held_back
+        yield failures
         yield from gauges.values()
 
 
 def _status_label(command_status: int) -> str:
-    """Name out of a closed set."""
     if command_status == UNANSWERED:
         return "unanswered"
-    if command_status in VENDOR_STATUSES:
-        return "vendor"
-    name = status.name(command_status)
-    return "reserved" if name.startswith("0x") else name
+    return "other" if command_status == OTHER else status.name(command_status)

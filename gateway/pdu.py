@@ -21,6 +21,7 @@ HEADER_OCTETS = 16
 MAX_PDU_OCTETS = 70_000  # a message_payload of 64 KiB with everything around it; a longer length is a broken stream
 RESPONSE_BIT = 0x8000_0000  # set in the command_id of every answer
 _LENGTH = struct.Struct(">I")  # command_length, the first number of the header
+_CONGESTION_STATE = 0x0428  # a TLV of SMPP v5.0; smpplib's tables, which Tag is held to, end with v3.4
 
 
 class CommandId(IntEnum):
@@ -225,3 +226,9 @@ class FrameReader:
     def __len__(self) -> int:
         """Octets held that are not yet a frame."""
         return len(self._buffer) - self._given
+
+
+def congestion_of(pdu: SubmitSmResp) -> int:
+    """Give congestion_state in per cent, -1 where there is none: one octet, 0 to 100 (SMPP v5.0 section 4.8.4.18)."""
+    value = next((value for tag, value in pdu.tlvs if tag == _CONGESTION_STATE), b"")
+    return value[0] if len(value) == 1 and value[0] <= 100 else -1

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 WEIGHTS: Final = (0, 16, 8, 4, 2, 1)  # of lanes 0 to 5; lane 0 needs none
 LANES: Final = range(len(WEIGHTS))
-SMALLEST_ROOM: Final = 16
-LARGEST_ROOM: Final = 2_000
 LANE_1_EVERY: Final = 50  # one token in so many goes to lane 1 even against lane 0
+SMALLEST_ROOM: Final = 16  # submissions
+LARGEST_ROOM: Final = 2_000
 
 
 def room_size(throughput_per_s: int) -> int:

@@ -17,7 +17,8 @@ What holds, whatever the peer sends and however the network cuts it:
   answers leave until the session is closed;
 * each inquiry (query_sm, cancel_sm) ends in exactly one `Ended`; while it is unanswered it takes a slot of the window;
 * enquire_link is answered here, also before bind_resp; deliver_sm and data_sm are never answered until `answer` is
-  called, but for two: one that cannot be read (`Undecodable`), and one above `delivery_limit` (ESME_RTHROTTLED);
+  called, but for three: one that cannot be read (`Undecodable`), one above `delivery_limit` (ESME_RTHROTTLED), and one
+  at which an exception came up (ESME_RX_T_APPN); that is told as `Failed`, of any PDU, and costs no other one anything;
 * memory is bounded by the longest PDU, the window and `delivery_limit`.
 """
 
@@ -25,16 +26,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody, NotBound, WindowFull
 from gateway.inquiry import COMMANDS, Ended, Inquiry, OpenInquiries, body_of
-from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag
+from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag, congestion_of
 from gateway.window import Window
-
-if TYPE_CHECKING:
-    from gateway.pdu import Header
 
 BindKind = Literal["transceiver", "transmitter", "receiver"]
 
@@ -44,6 +42,7 @@ DATA_SM: Final = 0x0000_0103
 ALERT_NOTIFICATION: Final = 0x0000_0102  # has no response, section 4.12
 BIND_FAILED: Final = 0x0D  # ESME_RBINDFAIL
 TOO_MANY_DELIVERIES: Final = 0x58  # ESME_RTHROTTLED: the SMSC sends it again later
+TEMPORARY_ERROR: Final = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 UNKNOWN_ERROR: Final = 0xFF  # ESME_RUNKNOWNERR
 
 BIND_COMMANDS: Final[dict[BindKind, CommandId]] = {
@@ -53,7 +52,6 @@ BIND_COMMANDS: Final[dict[BindKind, CommandId]] = {
 }
 _EMPTY_MESSAGE_ID = b"\0"  # SMPP v3.4 section 4.6.2: message_id of deliver_sm_resp is a single NUL
 _SUBMIT_SM = int(CommandId.SUBMIT_SM)
-_CONGESTION_STATE = 0x0428  # a TLV of SMPP v5.0; smpplib's tables, which Tag is held to, end with v3.4
 _DELIVER_SM_RESP = int(CommandId.DELIVER_SM_RESP)
 _DATA_SM_RESP = DATA_SM | RESPONSE_BIT
 
@@ -171,6 +169,14 @@ class Unexpected:
     command_status: int
 
 
+class Failed(NamedTuple):
+    """A PDU met a fault of ours; a request of ours that it answers ends by its time-out."""
+
+    command_id: int
+    sequence_number: int
+    error: Exception  # its text may quote the PDU: not to be logged
+
+
 @dataclass(frozen=True, slots=True)
 class WornOut:
     """Too many requests were never answered: the session unbinds itself."""
@@ -191,18 +197,9 @@ class Closed:
 
 
 Event = (
-    Bound
-    | BindRefused
-    | Responded
-    | Ended
-    | Unanswered
-    | Delivered
-    | Undecodable
-    | Unexpected
-    | WornOut
-    | UnbindReceived
-    | Closed
-)
+    Bound | BindRefused | Responded | Ended | Unanswered | Delivered
+    | Undecodable | Unexpected | Failed | WornOut | UnbindReceived | Closed
+)  # fmt: skip
 
 
 class Session:
@@ -358,11 +355,11 @@ class Session:
                 self._last_received_at = now
                 self._enquiry_waits = False  # whatever came proves that the peer lives
                 try:
-                    pdu = codec.decode(frame)
+                    self._read(codec.decode(frame), now, events)
                 except MalformedBody as error:
                     self._read_malformed(error, frame, events)
-                else:
-                    self._read(pdu, now, events)
+                except Exception as error:  # whatever it is, the frames behind it are good
+                    self._read_failed(error, frame, events)
                 if self._is_over:
                     break
         except BrokenStream:
@@ -461,12 +458,12 @@ class Session:
             events.append(Unexpected("request", pdu.command_id, pdu.sequence_number, pdu.command_status))
 
     def _read_submit_answer(self, pdu: SubmitSmResp, events: list[Event]) -> None:
+        congestion = congestion_of(pdu) if pdu.tlvs else -1  # before the slot is closed: past that nothing may fail
         closed = self.window.close(pdu.sequence_number)
         if closed is None:
             events.append(Unexpected("answer", pdu.command_id, pdu.sequence_number, pdu.command_status))
         else:
             slot, late = closed
-            congestion = _congestion(pdu) if pdu.tlvs else -1
             events.append(Responded(slot.token, pdu.command_status, pdu.message_id, slot.opened_at, late, congestion))
 
     def _read_data(self, pdu: Pdu, events: list[Event]) -> None:
@@ -537,7 +534,7 @@ class Session:
         events.append(Bound(pdu.text("system_id"), version[0] if version else None))
 
     def _read_malformed(self, error: MalformedBody, frame: bytes, events: list[Event]) -> None:
-        header: Header = error.header
+        header = error.header
         number = header.sequence_number
         if header.command_id == CommandId.DELIVER_SM and self.state is not _BINDING:
             # generic_nack would make many SMSCs end the session and deliver the same again.
@@ -547,6 +544,13 @@ class Session:
             if header.command_id != CommandId.DELIVER_SM:
                 self._send(CommandId.GENERIC_NACK, error.status, number)
             events.append(Unexpected("request", header.command_id, number, header.command_status))
+
+    def _read_failed(self, error: Exception, frame: bytes, events: list[Event]) -> None:
+        """Let a PDU that met a fault of ours cost itself alone; a delivery stays with the SMSC."""
+        command_id, number = int.from_bytes(frame[4:8]), int.from_bytes(frame[12:16])
+        if command_id in {CommandId.DELIVER_SM, DATA_SM} and self.state is not _BINDING and not self._is_over:
+            self._send(command_id | RESPONSE_BIT, TEMPORARY_ERROR, number, _EMPTY_MESSAGE_ID)
+        events.append(Failed(command_id, number, error))
 
     # What goes out
 
@@ -587,9 +591,3 @@ class Session:
         events.extend(self._inquiries.drain())
         events.extend(Unanswered(slot.token, slot.opened_at, session_over=True) for slot in self.window.drain())
         events.append(Closed(reason))
-
-
-def _congestion(pdu: SubmitSmResp) -> int:
-    """Give congestion_state in per cent, -1 where there is none: one octet, 0 to 100 (SMPP v5.0 section 4.8.4.18)."""
-    value = next((value for tag, value in pdu.tlvs if tag == _CONGESTION_STATE), b"")
-    return value[0] if len(value) == 1 and value[0] <= 100 else -1

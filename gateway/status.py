@@ -111,6 +111,11 @@ def verdict(
     return found
 
 
+def is_named(command_status: int) -> bool:
+    """Say whether the specification has a name for it."""
+    return bool(status_name(command_status)) or command_status in _LATER_NAMES
+
+
 def name(command_status: int) -> str:
     """Name of a command_status, its number in hexadecimal where it has none."""
     return status_name(command_status) or _LATER_NAMES.get(command_status) or f"0x{command_status:08X}"

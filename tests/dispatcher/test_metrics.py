@@ -23,6 +23,7 @@ PUBLIC = {
     "tocsin_submit_to_receipt_seconds": ("histogram", {"category", "link"}),
     "tocsin_receipts": ("counter", {"link", "state"}),
     "tocsin_receipt_errors": ("counter", {"link", "reason"}),
+    "tocsin_receipt_ids": ("counter", {"link", "form"}),
     "tocsin_inbound": ("counter", {"link", "class"}),
     "tocsin_uncertain_segments": ("gauge", {"link"}),
     "tocsin_doubt_ended": ("counter", {"link", "how"}),
@@ -57,6 +58,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.observe_receipts("staff", "carrier-a", [2.0])
     metrics.count_receipt("carrier-a", "unmatched")
     metrics.count_receipt_error("carrier-a", "ABSENT")
+    metrics.count_receipt_ids("carrier-a", "none")
     metrics.count_inbound("carrier-a", "text")
     metrics.set_uncertain("carrier-a", 2)
     metrics.count_doubt_ended("carrier-a", "receipt")
@@ -88,6 +90,7 @@ def test_each_method_moves_its_metric(registry, metrics):
     assert value("tocsin_submit_to_receipt_seconds_count", {"category": "staff", "link": "carrier-a"}) == 1
     assert value("tocsin_receipts_total", {"link": "carrier-a", "state": "unmatched"}) == 1
     assert value("tocsin_receipt_errors_total", {"link": "carrier-a", "reason": "ABSENT"}) == 1
+    assert value("tocsin_receipt_ids_total", {"link": "carrier-a", "form": "none"}) == 1
     assert value("tocsin_inbound_total", {"link": "carrier-a", "class": "text"}) == 1
     assert value("tocsin_uncertain_segments", {"link": "carrier-a"}) == 2
     assert value("tocsin_doubt_ended_total", {"link": "carrier-a", "how": "receipt"}) == 1

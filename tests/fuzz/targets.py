@@ -21,7 +21,7 @@ from gateway.pdu import MAX_PDU_OCTETS, AnyPdu, DeliverSm, FrameReader, Pdu, Tag
 from gateway.reassembly import GAP, Part, join
 from gateway.receipt import id_forms, parse
 from gateway.segment import NationalTable, count, segment
-from gateway.session import Closed, Delivered, Responded, Session, SessionSettings, SessionState, Unanswered
+from gateway.session import Closed, Delivered, Failed, Responded, Session, SessionSettings, SessionState, Unanswered
 from tests.fakes.wire import BIND_RECEIVER, BIND_TRANSCEIVER, BIND_TRANSMITTER, bind_resp, frames
 from tests.gateway.test_alphabets import packed_octets, read
 
@@ -177,6 +177,9 @@ def session(octets: bytes) -> Signature:
         if isinstance(event, Unanswered) or (isinstance(event, Responded) and not event.late)
     ]
     assert sorted(told) == list(range(accepted)), "each submit_sm has one outcome"
+    for event in events:
+        if isinstance(event, Failed):
+            raise event.error
     assert sorted(event.token for event in events if isinstance(event, Ended)) == list(range(asked))
     assert [type(event) for event in events].count(Closed) == 1
     assert one.state is SessionState.CLOSED

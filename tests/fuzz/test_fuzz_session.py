@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gateway.pdu import MAX_PDU_OCTETS
-from gateway.session import Closed, Responded, Session, SessionSettings, SessionState, Unanswered
+from gateway.session import Closed, Failed, Responded, Session, SessionSettings, SessionState, Unanswered
 from tests.fakes.wire import bind_resp, deliver, frames, malformed_deliver, pdu, submit_resp
 from tests.fuzz.mutation import mutated
 
@@ -65,6 +65,7 @@ def test_any_octets_give_events_and_nothing_else(seed):
             if isinstance(event, Unanswered) or (isinstance(event, Responded) and not event.late)
         ]
         assert sorted(outcomes) == list(range(accepted))
+        assert not [event for event in events if isinstance(event, Failed)]
         assert sum(isinstance(event, Closed) for event in events) == 1
         assert session.state is SessionState.CLOSED
 

@@ -5,7 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, generate_latest
 
 from config.settings import LinkSettings
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import MOST_UNKNOWN_STATUSES, GatewayMetrics
 
 
 class Gauges:
@@ -35,22 +35,58 @@ def shown(metrics: GatewayMetrics) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
+def counted(samples: dict[str, float]) -> dict[str, float]:
+    """Segments by command_status."""
+    wanted = 'tocsin_submit_sm_total{command_status="'
+    return {name.removeprefix(wanted).partition('"')[0]: each for name, each in samples.items() if wanted in name}
+
+
 def test_segments_are_counted_by_what_came_back():
-    """Names of the specification; a peer's own numbers make no new label."""
+    """Names of the specification; numbers where it has none."""
     metrics = GatewayMetrics()
     link = metrics.link("carrier-a")
-    for command_status in (0, 0, 0x58, 0x401, 0x402, 0x99, 0xFFFFFFFF):
+    for command_status in (0, 0, 0x58, 0x104, 0x401, 0x402, 0x402, 0x99, 0xFFFFFFFF):
         link.answered(command_status, 0.003)
     link.unanswered()
 
+    assert counted(shown(metrics)) == {
+        "ESME_ROK": 2,
+        "ESME_RTHROTTLED": 1,
+        "ESME_RINVDCS": 1,
+        "0x00000401": 1,
+        "0x00000402": 2,
+        "0x00000099": 1,
+        "0xFFFFFFFF": 1,
+        "unanswered": 1,
+    }
+
+
+def test_a_hostile_smsc_makes_only_so_many_labels():
+    """A number for each answer: the first of them keep theirs, names are always told, and memory stays small."""
+    metrics = GatewayMetrics()
+    link = metrics.link("carrier-a")
+    for number in range(10_000):
+        link.answered(0x10000 + number, 0.003)
+    link.answered(0x10000, 0.003)
+    link.answered(0x14, 0.003)
+
+    samples = counted(shown(metrics))
+
+    assert len(samples) == len(link.statuses) == MOST_UNKNOWN_STATUSES + 2
+    assert (samples["0x00010000"], samples["ESME_RMSGQFUL"]) == (2, 1)
+    assert samples["other"] == 10_000 - MOST_UNKNOWN_STATUSES
+
+
+def test_faults_of_our_own_are_counted_by_what_met_them():
+    """All at zero from the start, so that the first is seen as a rise."""
+    metrics = GatewayMetrics()
+    metrics.link("carrier-a").failures["deliver_sm"] += 1
+
     samples = shown(metrics)
 
-    assert {name: value for name, value in samples.items() if name.startswith("tocsin_submit_sm_total")} == {
-        'tocsin_submit_sm_total{command_status="ESME_ROK",link="carrier-a"}': 2,
-        'tocsin_submit_sm_total{command_status="ESME_RTHROTTLED",link="carrier-a"}': 1,
-        'tocsin_submit_sm_total{command_status="vendor",link="carrier-a"}': 2,
-        'tocsin_submit_sm_total{command_status="reserved",link="carrier-a"}': 2,
-        'tocsin_submit_sm_total{command_status="unanswered",link="carrier-a"}': 1,
+    assert {name: value for name, value in samples.items() if "tocsin_events_failed" in name} == {
+        f'tocsin_events_failed_total{{link="carrier-a",what="{what}"}}': value
+        for what, value in (("submit_sm_resp", 0), ("deliver_sm", 1), ("other", 0), ("observer", 0))
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dispatcher.receipt_ids import LEARNT_AFTER, RELATIONS
 from tests.dispatcher.instance import tables
 from tests.fakes.smsc import DELIVERED, ENROUTE, UNDELIVERABLE, Answer
 from tests.journey.running import LINK, journey, until
@@ -104,3 +107,112 @@ async def test_receipts_of_many_submits_arrive_while_others_are_submitted(tmp_pa
             [{"recipient": f"4477009{n:05d}", "body": "x" * (200 if n % 3 == 0 else 20)} for n in range(300)]
         )
         await world.app.until_states({"delivered": len(ids)}, timeout_s=20)
+
+
+LONGEST = "F" * 57 + "{:07X}"  # 64 characters, the most that an answer may have
+
+
+def forms(world) -> dict[str, float]:
+    """Receipts by how their ids relate to those of the answers."""
+    counted = {
+        form: world.daemon.counter("tocsin_receipt_ids_total", link=LINK, form=form) for form in (*RELATIONS, "none")
+    }
+    return {form: count for form, count in counted.items() if count}
+
+
+@pytest.mark.parametrize(
+    ("answered", "told", "form"),
+    [
+        ("{:d}", "{:x}", "hex"),
+        ("{:X}", "{:d}", "decimal"),
+        ("{:010d}", "{:d}", "zeros"),
+        ("{:d}", "{:020d}", "zeros"),
+        ("{:x}", "{:010x}", "zeros"),
+        ("{:010d}", "{:X}", "hex"),
+        ("{:08X}", "{:012d}", "decimal"),
+        ("{:X}", "{:x}", "case"),
+        ("m-{:x}", "M-{:X}", "case"),
+        (LONGEST, LONGEST, "exact"),
+        (LONGEST, LONGEST.lower(), "case"),
+    ],
+    ids=str,
+)
+async def test_an_id_that_is_spelt_in_another_way_finds_its_message(tmp_path, queue_url, answered, told, form):
+    """Each of three to one person, whose number says nothing then; and by which relation is counted."""
+    numbers = [0x0ABCDEF0 + n for n in range(3)]
+    async with journey(tmp_path, queue_url) as world:
+        waiting = iter(numbers)
+        world.smsc.on_submit = lambda _: Answer(message_id=answered.format(next(waiting)))
+        jobs = [await world.app.enqueue(TO) for _ in numbers]
+        submits = await world.smsc.seen("submit_sm", 3)
+        await world.app.until_states({"submitted": 3})
+
+        for number, submit in zip(reversed(numbers), submits, strict=True):
+            world.smsc.deliver_receipt(told.format(number), submit)
+        await world.app.until_states({"delivered": 3})
+
+        assert {pdu.status for pdu in await world.smsc.seen("deliver_sm_resp", 3)} == {0}
+        assert forms(world) == {form: 3}
+        assert [await world.app.events(job) for job in jobs] == [["job.delivered"]] * 3
+
+
+@pytest.mark.parametrize("name", ["", "1"], ids=["no id", "one id"])
+async def test_an_id_that_names_no_one_message_is_never_guessed(tmp_path, queue_url, name):
+    """Two messages to one person: the receipt is kept, and neither is delivered."""
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.on_submit = lambda _: Answer(message_id=name)
+        jobs = [await world.app.enqueue(TO) for _ in range(2)]
+        submits = await world.smsc.seen("submit_sm", 2)
+        await world.app.until_states({"submitted": 2})
+
+        for submit in submits:
+            world.smsc.deliver_receipt(name, submit)
+        answers = await world.smsc.seen("deliver_sm_resp", 2)
+
+        async def is_kept() -> bool:
+            return bool(await world.app.value("select count(*) from tocsin.receipt_wait"))
+
+        await until(is_kept)
+        assert {pdu.status for pdu in answers} == {0}
+        assert [await world.app.state(job) for job in jobs] == ["submitted"] * 2
+        assert forms(world) == {}
+
+
+async def test_where_all_have_one_id_the_numbers_tell_them_apart(tmp_path, queue_url):
+    """Each receipt is its own person's."""
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.on_submit = lambda _: Answer(message_id="1")
+        jobs = [await world.app.enqueue(f"4477009001{n}") for n in range(20, 23)]
+        submits = await world.smsc.seen("submit_sm", 3)
+        await world.app.until_states({"submitted": 3})
+
+        for submit, state in zip(submits, (DELIVERED, UNDELIVERABLE, DELIVERED), strict=True):
+            world.smsc.deliver_receipt("1", submit, state)
+        await world.app.until_states({"delivered": 2, "undelivered": 1})
+
+        assert await world.app.state(jobs[1]) == "undelivered"
+
+
+async def test_a_link_that_has_shown_how_it_spells_ids_takes_no_receipt_of_another_spelling(tmp_path, queue_url):
+    """A hundred receipts in hexadecimal: the one whose id, read as a decimal, names another message is a stranger's."""
+    numbers = iter(range(0x1000, 0x2000))
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.on_submit = lambda _: Answer(message_id=f"{next(numbers):d}")
+        await world.app.enqueue_many([{"recipient": TO, "body": "Hello"} for _ in range(LEARNT_AFTER)])
+        submits = await world.smsc.seen("submit_sm", LEARNT_AFTER)
+        await world.app.until_states({"submitted": LEARNT_AFTER})
+        for answer in world.smsc.answers():
+            world.smsc.deliver_receipt(f"{int(answer.fields['message_id']):x}", submits[0])
+        await world.app.until_states({"delivered": LEARNT_AFTER})
+        world.smsc.on_submit = lambda _: Answer(message_id="2FF")
+        job = await world.app.enqueue(TO)
+        await world.app.until_state(job, "submitted")
+
+        world.smsc.deliver_receipt(str(0x2FF), submits[0])  # 767: read as a decimal, it names that one
+
+        async def is_kept() -> bool:
+            return bool(await world.app.value("select count(*) from tocsin.receipt_wait"))
+
+        await until(is_kept)
+        assert await world.app.state(job) == "submitted"
+        assert forms(world) == {"hex": LEARNT_AFTER}

@@ -15,6 +15,7 @@ from gateway.session import (
     Closed,
     Delivered,
     Event,
+    Failed,
     Responded,
     Session,
     SessionSettings,
@@ -118,6 +119,7 @@ class Driver:
         session = self.session
         if step == "receive":
             self.events += session.receive(argument, self.now)
+            assert not any(isinstance(event, Failed) for event in self.events)
         elif step == "submit":
             try:
                 session.submit(b"body", len(self.accepted), self.now)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.sre.promql import selectors
-from tests.sre.shipped import ALERTS, PROMETHEUS, PROMTOOL_TESTS, RECORDED, tool
+from tests.sre.shipped import ALERTS, PROMETHEUS, PROMTOOL_TESTS, RECORDED, filled_in, shown, tool
 
 CASES = {
     case["name"]: case["promql_expr_test"]
@@ -18,7 +18,9 @@ CASES = {
 }
 LABEL = re.compile(r"\$labels\.(\w+)")
 TEMPLATE = re.compile(r"\{\{ (.*?) \}\}")
-ALLOWED = re.compile(r"\$labels\.(link|lane|category|state|command_status|instance|part)|\$value \| humanize\w*")
+ALLOWED = re.compile(
+    r"\$labels\.(link|lane|category|state|command_status|instance|part|what|form)|\$value \| humanize\w*"
+)
 
 
 def run(*arguments: object) -> None:
@@ -84,5 +86,6 @@ def test_what_a_rule_reads_from_other_rules_is_recorded(rule):
 
 def test_each_recorded_series_is_read():
     """What nobody reads costs every Prometheus that loads it."""
-    read = {selector.name for rule in ALERTS.values() for selector in selectors(rule["expr"])}
+    expressions = [rule["expr"] for rule in ALERTS.values()] + [filled_in(expression) for _, expression in shown()]
+    read = {selector.name for expression in expressions for selector in selectors(expression)}
     assert set(RECORDED) <= read
