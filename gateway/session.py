@@ -174,7 +174,7 @@ class Failed(NamedTuple):
 
     command_id: int
     sequence_number: int
-    error: Exception  # its text may quote the PDU: not to be logged
+    error: Any  # an Exception, whose text may quote the PDU: not to be logged
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import structlog
 
 from dispatcher import log
-from gateway import Verdict, codec
+from gateway import Receipt, Verdict, codec
 from gateway import link as link_module
 from gateway import session as session_module
 from gateway.answers import Answers
 from gateway.failures import LOGGED_EVERY_S
+from gateway.metrics import MOST_UNKNOWN_STATUSES
 from gateway.session import Bound, Closed, Delivered, Failed, Responded, Session, SessionSettings
 from tests.compiled import swaps_a_part
+from tests.conformance.vectors import load
 from tests.fakes.account import account
 from tests.fakes.observer import submission
 from tests.fakes.smsc import Answer
@@ -212,3 +216,38 @@ def test_a_fault_while_a_pdu_is_read_leaves_the_end_of_the_session_to_come(monke
     assert not [event for event in events if isinstance(event, Responded)]
     assert [type(event).__name__ for event in events] == ["Failed", "Unanswered", "Closed"]
     assert isinstance(events[-1], Closed)
+
+
+async def test_no_command_status_raises_and_each_unknown_one_is_counted_by_its_number():
+    """A vendor's, reserved ones, the largest there is; of lane 0, which no refusal holds."""
+    statuses = [*range(0x400, 0x400 + MOST_UNKNOWN_STATUSES - 3), 0x09, 0x80000000, 0xFFFFFFFF]
+    async with account(prepare=withhold, window_size=len(statuses)) as a:
+        a.link.submit([submission(lane=0) for _ in statuses])
+        submits = await a.smsc.seen("submit_sm", len(statuses))
+        a.smsc.receiver().send_raw(
+            b"".join(
+                submit_resp(submit.sequence, command_status=number)
+                for submit, number in zip(submits, statuses, strict=True)
+            )
+        )
+        await a.seen.until(lambda: len(a.seen.results) == len(statuses))
+
+        assert [result.command_status for result in a.seen.results] == statuses
+        assert {result.verdict for result in a.seen.results} == {Verdict.AMBIGUOUS}
+        assert a.metrics.statuses == dict.fromkeys(statuses, 1)
+        assert set(a.metrics.failures.values()) == {0}
+
+
+async def test_no_text_of_a_receipt_raises():
+    """Those that carriers were seen to send, and octets that nobody would."""
+    chance = random.Random(7)
+    texts = [entry.values[0]["text"].encode("latin-1")[:254] for entry in load("dlr_text")]
+    texts += [chance.randbytes(chance.randrange(255)) for _ in range(200)]
+    texts += [b"id:" + text[:200] + b" stat:" + text[:40] for text in texts[-100:]]
+    async with account() as a:
+        for number, text in enumerate(texts, 1):
+            a.smsc.receiver().send_raw(deliver(number, text, esm_class=0x04))
+        await a.seen.until(lambda: len(a.seen.deliveries) == len(texts))
+
+        assert all(isinstance(delivery.receipt_or_inbound, Receipt) for delivery in a.seen.deliveries)
+        assert set(a.metrics.failures.values()) == {0}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from gateway.metrics import FAILING
 from gateway.smsc import SHIPPED_SCENARIOS, load
 from tests.fakes.tshark import assert_dissected
 from tests.fakes.wire_tap import Ticks, Wire, Written
@@ -196,7 +197,14 @@ async def test_every_message_arrives_once_whatever_its_smsc_does(tmp_path, queue
 
         await until(over, 60, poll_s=0.5)
         ended = [await ended_of(app, place) for place in range(len(names))]
+        failed = {
+            (name, what): times
+            for name in names
+            for what in FAILING
+            if (times := daemon.counter("tocsin_events_failed_total", link=name, what=what))
+        }
         assert await daemon.stop() == 0
+    assert failed == {}
 
     assert [name for name, armed in faults.items() if not all(one.struck for one in armed)] == []
     written = [wire.submits() for wire in wires]
