@@ -29,9 +29,9 @@ async def apply(root, *receipts: tuple[str, int, str, str]) -> None:
 
 
 async def told(root) -> list[tuple[str, dict[str, object]]]:
-    """Types and data of the events so far, in order."""
+    """Types and data of the jobs' events so far, in order."""
     await visible(root)
-    rows = await root.fetch("select type, data from tocsin.event order by seq")
+    rows = await root.fetch("select type, data from tocsin.event where type like 'job.%' order by seq")
     return [(row["type"], json.loads(row["data"])) for row in rows]
 
 
@@ -162,7 +162,8 @@ async def test_what_is_told_is_what_job_status_has_at_that_moment(shared_url):
                 batch.append((name, state, chance.choice(["", "001", "061"]), reason))
             await apply(root, *batch)
             rows = await root.fetch(
-                "select subject, type, reason, detail from tocsin.event_log order by seq offset $1", seen
+                "select subject, type, reason, detail from tocsin.event_log where type like 'job.%' order by seq offset $1",
+                seen,
             )
             seen += len(rows)
             for row in rows:
