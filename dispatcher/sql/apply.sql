@@ -5,11 +5,23 @@ select pg_advisory_xact_lock($1::bigint);
 -- name: apply_links
 -- Makes the rows of the links what the file says; a link that it no longer names is switched off and kept, since jobs and
 -- evidence name it. $1 the links as a JSON array of objects. What daemons and operators write (owner, beat, paused) stays.
--- Locks: no key update on the rows that differ, none on the others: no fence of a claim or settle waits for it.
+-- Where a link cuts texts in another way now, the rest of a message of which parts are out would not fit what is out: its number of
+-- parts is made one that no cut gives, and it ends as PARTIAL when its turn comes.
+-- Locks: no key update on the rows that differ, none on the others: no fence of a claim or settle waits for it; such messages' rows.
 -- Returns the number of rows written.
 with given as materialized (
     select * from jsonb_to_recordset($1::text::jsonb)
         g (name text, account text, position int, alphabet text, concatenation text, receipts text, national_tables text[], substitute bool)
+), cuts_anew as materialized (
+    select g.name from given g join tocsin.link l using (name)
+    where (g.alphabet, g.concatenation, g.national_tables, g.substitute) is distinct from
+          (l.alphabet, l.concatenation, l.national_tables, l.substitute)
+), begun_ready as (
+    update tocsin.ready r set parts = case r.parts when 255 then 254 else 255 end
+    where exists (select from cuts_anew) and r.link in (select c.name from cuts_anew c) and r.done is not null
+), begun_deferred as (
+    update tocsin.deferred r set parts = case r.parts when 255 then 254 else 255 end
+    where exists (select from cuts_anew) and r.link in (select c.name from cuts_anew c) and r.done is not null
 ), absent as (
     update tocsin.link l set enabled = false where l.enabled and l.name not in (select g.name from given g) returning l.name
 ), present as (

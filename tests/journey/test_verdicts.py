@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.fakes.smsc import THROTTLED, Answer
-from tests.journey.running import journey, until
+from tests.journey.running import LINK, journey, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -192,3 +193,30 @@ async def test_a_lost_connection_puts_the_unanswered_in_doubt_and_the_rest_goes_
         doubted = {row["recipient"] for row in await world.app.fetch("select recipient from tocsin.uncertain")}
         assert doubted == written
         assert len(world.smsc.received("submit_sm")) == len(ids)
+
+
+async def test_the_rest_of_a_message_is_not_cut_in_another_way_than_what_is_out(tmp_path, queue_url):
+    """References of 16 bits take a letter's room: as many parts, and another place to cut, so that one would be doubled."""
+    async with journey(tmp_path, queue_url) as world:
+        world.smsc.on_submit = scripted({TO: [Answer(), Answer(status=0x14)]})
+        number = await world.app.enqueue(TO, TWO_PARTS)
+        other = await world.app.enqueue(OTHER, TWO_PARTS, not_before=datetime.now(UTC) + timedelta(hours=1))
+        await world.app.until_state(number, "deferred")
+
+        text = world.path.read_text(encoding="utf-8")
+        world.path.write_text(
+            text.replace('name = "carrier-a"\n', 'name = "carrier-a"\nconcatenation = "udh16"\n'),
+            encoding="utf-8",
+        )
+        world.daemon.daemon._reload_asked.set()  # as SIGHUP does
+
+        async def is_taken_over() -> bool:
+            return world.daemon.daemon._gateway[LINK].settings.concatenation == "udh16"
+
+        await until(is_taken_over)
+        await world.app.hurry()
+        await world.app.until_state(number, "failed")
+        assert await world.app.reason(number) == "PARTIAL"
+        await world.app.until_state(other, "submitted")
+        to_the_first = [pdu for pdu in world.smsc.received("submit_sm") if pdu.fields["destination_addr"] == TO]
+        assert len(to_the_first) == 2
