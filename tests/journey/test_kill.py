@@ -158,7 +158,7 @@ async def test_after_kill_9_nothing_is_lost_or_doubled_and_only_the_unanswered_i
         uncertain, unanswered = await world.judge()
 
         assert uncertain > 0
-        assert world.restarts[0] < 5
+        assert world.restarts[0] < 10  # takeover_s: it waits for nobody
         figures.append(
             f"first submit_sm {world.restarts[0]:.2f} s after the restart; {uncertain} jobs uncertain,"
             f" {unanswered} unanswered by the SMSC's record"
