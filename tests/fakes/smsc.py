@@ -454,6 +454,14 @@ def _bare(command: str, sequence: int, status: int) -> bytes:
     return struct.pack(">LLLL", 16, code, status, sequence)
 
 
+async def _send_replies(smsc: Smsc, replies: int, every_s: float) -> None:
+    """Send so many texts, each from a number of its own, while a session takes them."""
+    for n in range(replies):
+        await smsc.until(lambda: any(session.receives for session in smsc.sessions), 3600.0)
+        smsc.deliver(source_addr=f"4479{n:08d}", short_message=f"reply {n}".encode("ascii"))
+        await asyncio.sleep(every_s)
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(open(arguments.log, "a", encoding="ascii")) if arguments.log else sys.stdout  # noqa: PTH123
@@ -467,6 +475,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
                 smsc.on_submit = lambda _: Answer(withhold=next(counted) % arguments.withhold_every == 0)
             smsc.on_log = lambda pdu: print(pdu.as_json(), file=out, flush=True)
             print(json.dumps({"port": smsc.port}), flush=True)
+            await _send_replies(smsc, arguments.replies, arguments.reply_every_s)
             await asyncio.Event().wait()
 
 
@@ -478,6 +487,8 @@ def main() -> None:
     parser.add_argument("--answer-delay-s", type=float, default=0.0)
     parser.add_argument("--receipt-delay-s", type=float, default=None, help="send a receipt so long after each answer")
     parser.add_argument("--repeat-after-s", type=float, default=None, help="send a refused deliver_sm again after")
+    parser.add_argument("--replies", type=int, default=0, help="texts of handsets that it sends once something binds")
+    parser.add_argument("--reply-every-s", type=float, default=0.02)
     parser.add_argument("--throttle-above", type=int, default=None, help="submit_sm in any second")
     parser.add_argument("--withhold-every", type=int, default=0, help="never answer each n-th submit_sm")
     with contextlib.suppress(KeyboardInterrupt):

@@ -2,8 +2,9 @@
 
 A cluster of its own is stopped in order for so long, while an app goes on offering so many jobs a second; the app keeps
 what it could not enqueue, and repeats it with the same idempotency keys. An SMSC, a process of its own, answers after
-20 ms, sends receipts, and sends them again when they are refused. One line of JSON tells what the SMSC's record and the
-tables say, and how much memory the daemon took. It ends with 0 if each job went once and all were delivered.
+20 ms, sends receipts and replies, and sends them again when they are refused. One line of JSON tells what the SMSC's
+record and the tables say, and how much memory the daemon took. It ends with 0 if each job went once, all were delivered,
+and each reply is there once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from tests.journey.running import LINK, ROOT, Child, free_port, write_file
 
 AROUND_S = 10.0  # of load before and after the outage
 STEP_S = 0.1  # between calls of the app
+REPLY_EVERY_S = 0.02
+REPLIES = "select count(distinct text) from tocsin.inbound"
+STORED = "select count(*) from tocsin.inbound"
 DELIVERED = "select count(*) from tocsin.sent where receipt_state = 40"
 MOST_RSS_MB = 200
 
@@ -86,6 +90,8 @@ async def measure(folder: Path, seconds: float, rate: int) -> dict[str, Any]:
     cluster = await asyncio.to_thread(Cluster.make, free_port())
     log = folder / "smsc.jsonl"
     options = ["--log", str(log), "--answer-delay-s", "0.02", "--receipt-delay-s", "0.1", "--repeat-after-s", "1"]
+    replies = int((seconds + 2 * AROUND_S) / REPLY_EVERY_S)
+    options += ["--replies", str(replies), "--reply-every-s", str(REPLY_EVERY_S)]
     smsc = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.fakes.smsc", *options, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -97,14 +103,16 @@ async def measure(folder: Path, seconds: float, rate: int) -> dict[str, Any]:
         link = {"port": port, "window_size": 100, "throughput_per_s": 2 * rate}
         async with Child(write_file(folder, url, {LINK: link})) as child:
             await child.until_logged("session_bound")
-            return await _outage(cluster, child, Client(url, rate), log, seconds)
+            return await _outage(cluster, child, Client(url, rate), log, seconds, replies)
     finally:
         smsc.terminate()
         await smsc.wait()
         await asyncio.to_thread(cluster.remove)
 
 
-async def _outage(cluster: Cluster, child: Child, client: Client, log: Path, seconds: float) -> dict[str, Any]:
+async def _outage(
+    cluster: Cluster, child: Child, client: Client, log: Path, seconds: float, replies: int
+) -> dict[str, Any]:
     memory: list[float] = []
     assert child._process is not None
     enqueuing = asyncio.create_task(client.enqueue())
@@ -123,6 +131,8 @@ async def _outage(cluster: Cluster, child: Child, client: Client, log: Path, sec
         async with asyncio.timeout(300):
             while (delivered := await once(client.url, DELIVERED)) < client.offered:
                 await asyncio.sleep(0.5)
+            while await once(client.url, REPLIES) < replies:
+                await asyncio.sleep(0.5)
     drained_s = time.monotonic() - back_at
     for task in (enqueuing, watching):
         task.cancel()
@@ -135,6 +145,9 @@ async def _outage(cluster: Cluster, child: Child, client: Client, log: Path, sec
         "submitted": sum(after[0].values()),
         "twice": sum(times > 1 for times in after[0].values()),
         "delivered": delivered,
+        "replies": replies,
+        "replies_stored": await once(client.url, STORED),
+        "replies_different": await once(client.url, REPLIES),
         "submitted_while_away": sum(away[0].values()) - sum(before[0].values()),
         "first_submit_after_s": round(first - back_at, 2),
         "all_delivered_after_s": round(drained_s, 1),
@@ -166,6 +179,7 @@ def main() -> None:
         found = asyncio.run(measure(Path(folder), arguments.seconds, arguments.rate))
     print(json.dumps(found))
     all_once = found["submitted"] == found["delivered"] == found["jobs"] and not found["twice"]
+    all_once = all_once and found["replies"] == found["replies_stored"] == found["replies_different"]
     sys.exit(0 if all_once and found["most_rss_mb"] <= MOST_RSS_MB else 1)
 
 
