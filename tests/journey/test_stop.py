@@ -252,3 +252,36 @@ async def test_a_stop_that_only_the_carrier_knows_blocks_that_sender(tmp_path, q
         await world.app.until_state(code, "blocked")
         assert await world.app.reason(code) == "SUPPRESSED_CARRIER_BLOCK"
         assert await fold_is_the_table(world)
+
+
+async def test_a_stop_binds_emergencies_of_its_sender_and_no_pages_of_staff(tmp_path, queue_url):
+    """Who refused an emergency's number is reached another way; a member of staff is paged all the same."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        text_to(world, "STOP")
+        await world.smsc.seen("deliver_sm_resp")
+        alert = await world.app.enqueue(PATIENT, category="emergency")
+        page = await world.app.enqueue(PATIENT, category="staff")
+        await world.app.until_state(alert, "blocked")
+        await world.app.until_state(page, "submitted")
+        assert await world.app.reason(alert) == "SUPPRESSED_OPT_OUT"
+
+
+async def test_a_confirmation_that_cannot_go_for_five_minutes_never_goes(tmp_path, queue_url):
+    """A late one would need a reason of its own (47 CFR 64.1200(a)(12))."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        await world.app.value("select tocsin.set_paused('link', $1, true, '', 'test')", LINK)
+        await until(lambda: world.app.value("select paused from tocsin.link"))
+
+        async def is_paused() -> bool:
+            return bool(world.daemon.daemon._gateway[LINK].is_paused)
+
+        await until(is_paused)
+        text_to(world, "STOP")
+        await world.smsc.seen("deliver_sm_resp")
+        life = "select expires_at - enqueued_at from tocsin.ready where category = 'reply'"
+        assert (await world.app.value(life)).total_seconds() == 300
+        await world.app.connection.execute("update tocsin.ready set expires_at = now() - interval '1 second'")
+        await world.app.value("select tocsin.set_paused('link', $1, false, '', 'test')", LINK)
+        job = await world.app.enqueue(OTHER)
+        await world.app.until_state(job, "submitted")
+        assert sent_to(world) == []
