@@ -117,11 +117,11 @@ class TestRuns:
     def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server, tmp_path):
         """Exit 130, no process, no database and no spool left."""
         words = ["--database", database_server.url, "--systems", installed(SPOOL).name, "--spool", str(tmp_path)]
-        code, alive = told_to_end("bench_peers", words, once="benchmarks.peers.box")
+        code, alive, pid = told_to_end("bench_peers", words, once="benchmarks.peers.box")
 
         assert code == 130
         assert not alive
-        assert not left_on(database_server)
+        assert not left_on(database_server, pid)
         assert not left_in(tmp_path)
 
 

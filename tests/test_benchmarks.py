@@ -44,14 +44,14 @@ def command_of(process: psutil.Process) -> str:
         return ""
 
 
-def left_on(server: DatabaseServer) -> list[str]:
-    """Databases of the benchmarks that are still there."""
+def left_on(server: DatabaseServer, pid: int | None = None) -> list[str]:
+    """Databases of a benchmark's process, by default of this one, that are still there; others may share the server."""
     rows = server.run(server._connection.fetch("select datname from pg_database"))
-    return [row["datname"] for row in rows if row["datname"].startswith("tocsin_bench_")]
+    return [row["datname"] for row in rows if row["datname"].startswith(f"tocsin_bench_{pid or os.getpid()}_")]
 
 
-def told_to_end(bench: str, words: list[str], once: str) -> tuple[int, list[psutil.Process]]:
-    """Its exit code after SIGTERM, sent once a process with this in its command runs; and those that outlive it."""
+def told_to_end(bench: str, words: list[str], once: str) -> tuple[int, list[psutil.Process], int]:
+    """Its exit code after SIGTERM, sent once a process with this in its command runs; those that outlive it; its id."""
     command = [sys.executable, "-m", f"benchmarks.{bench}", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     children: list[psutil.Process] = []
@@ -61,7 +61,7 @@ def told_to_end(bench: str, words: list[str], once: str) -> tuple[int, list[psut
         time.sleep(0.1)
         children = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
-    return process.wait(timeout=30), psutil.wait_procs(children, timeout=10)[1]
+    return process.wait(timeout=30), psutil.wait_procs(children, timeout=10)[1], process.pid
 
 
 @pytest.mark.slow
@@ -103,11 +103,11 @@ class TestJourney:
     def test_sigterm_ends_a_run_and_all_that_it_made(self, database_server):
         """Exit 130, no process and no database left."""
         words = ["--database", database_server.url, "--runs", "sustained"]
-        code, alive = told_to_end("bench_journey", words, once="enqueuer")
+        code, alive, pid = told_to_end("bench_journey", words, once="enqueuer")
 
         assert code == 130
         assert not alive
-        assert not left_on(database_server)
+        assert not left_on(database_server, pid)
 
 
 class TestPlans:
