@@ -21,7 +21,7 @@ from gateway.forms import body_of
 from gateway.learnt import Answer, Came, Observed
 from gateway.messages import DeliveryState, Form, Receipt, Segment, ShortMessage, Submission
 from gateway.pdu import Tag
-from gateway.probe import LOOK_S, RX_T_APPN, SLACK_S, UNBIND_S
+from gateway.probe import LOOK_S, SLACK_S, UNBIND_S
 from gateway.receipt import MESSAGE_TYPE, id_forms, parse, user_data
 from gateway.session import Bound, Closed, CloseReason, Delivered, Event, Responded, Unanswered, Undecodable
 from gateway.throttle import Throttle
@@ -329,7 +329,7 @@ class _Run:
 
     def _keep_away(self, live: Live, pdu: DeliverSm, receipt: Receipt | None) -> None:
         """Leave a delivery that is not the trial's to the SMSC."""
-        live.answer(pdu.sequence_number, RX_T_APPN)
+        live.answer(pdu.sequence_number, status.RX_T_APPN)
         same = _same(pdu)
         if len(self._kept) < MOST_COUNTED:
             self._kept.add(same)

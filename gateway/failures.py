@@ -13,7 +13,8 @@ import structlog
 
 from gateway.messages import SubmitResult, Verdict
 from gateway.pdu import CommandId
-from gateway.session import DATA_SM, TEMPORARY_ERROR, Delivered, Event, Failed, Responded, Unanswered, Undecodable
+from gateway.session import DATA_SM, Delivered, Event, Failed, Responded, Unanswered, Undecodable
+from gateway.status import RX_T_APPN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ class Failures:
         """Let the event cost itself alone; gives what is to be told of a segment whose outcome it was."""
         self._note(_what(event), error, now)
         if isinstance(event, Delivered):
-            live.answer(event.sequence_number, TEMPORARY_ERROR)
+            live.answer(event.sequence_number, RX_T_APPN)
         elif isinstance(event, Unanswered) or (isinstance(event, Responded) and not event.late):
             submission, segment = event.token
             submission.stopped = True

@@ -36,7 +36,7 @@ from gateway.metrics import LinkMetrics
 from gateway.observer import Delivery
 from gateway.receipt import parse
 from gateway.rooms import LANES, WaitingRooms, room_size
-from gateway.session import TEMPORARY_ERROR, Bound, Delivered, Event, Failed, Responded, Unanswered, Undecodable
+from gateway.session import Bound, Delivered, Event, Failed, Responded, Unanswered, Undecodable
 from gateway.throttle import Throttle
 from gateway.transport import SHORTEST_TIMER_S
 from gateway.window import reserve_of
@@ -336,7 +336,7 @@ class Link:
             self._failures.guard(self._observer.answered, results, now)
         if deliveries and not self._failures.guard(self._observer.delivered, deliveries, now):
             for delivery in deliveries:
-                delivery.answer(TEMPORARY_ERROR)
+                delivery.answer(status.RX_T_APPN)
         if self.state == "bound" and not self.is_bound:
             self._set_state("waiting", live.why or "unbinding")
         if self._leaving:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.gateway import Gateway
+from gateway.status import RX_T_APPN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gateway.messages import Segment, Submission, SubmitResult
     from gateway.observer import Delivery, LinkState
 
-RX_T_APPN: Final = 0x64  # SMPP v3.4 section 5.1.3: temporary error, deliver it again
 SLACK_S: Final = 1.0  # over the link's own time-outs for connecting and binding
 UNBIND_S: Final = 2.0
 LOOK_S: Final = 0.02

@@ -32,6 +32,7 @@ from gateway import codec
 from gateway.errors import BrokenStream, MalformedBody, NotBound, WindowFull
 from gateway.inquiry import COMMANDS, Ended, Inquiry, OpenInquiries, body_of
 from gateway.pdu import RESPONSE_BIT, AnyPdu, CommandId, DeliverSm, FrameReader, Pdu, SubmitSmResp, Tag, congestion_of
+from gateway.status import RX_T_APPN
 from gateway.window import Window
 
 BindKind = Literal["transceiver", "transmitter", "receiver"]
@@ -42,7 +43,6 @@ DATA_SM: Final = 0x0000_0103
 ALERT_NOTIFICATION: Final = 0x0000_0102  # has no response, section 4.12
 BIND_FAILED: Final = 0x0D  # ESME_RBINDFAIL
 TOO_MANY_DELIVERIES: Final = 0x58  # ESME_RTHROTTLED: the SMSC sends it again later
-TEMPORARY_ERROR: Final = 0x64  # ESME_RX_T_APPN: the SMSC keeps it and sends it again
 UNKNOWN_ERROR: Final = 0xFF  # ESME_RUNKNOWNERR
 
 BIND_COMMANDS: Final[dict[BindKind, CommandId]] = {
@@ -549,7 +549,7 @@ class Session:
         """Let a PDU that met a fault of ours cost itself alone; a delivery stays with the SMSC."""
         command_id, number = int.from_bytes(frame[4:8]), int.from_bytes(frame[12:16])
         if command_id in {CommandId.DELIVER_SM, DATA_SM} and self.state is not _BINDING and not self._is_over:
-            self._send(command_id | RESPONSE_BIT, TEMPORARY_ERROR, number, _EMPTY_MESSAGE_ID)
+            self._send(command_id | RESPONSE_BIT, RX_T_APPN, number, _EMPTY_MESSAGE_ID)
         events.append(Failed(command_id, number, error))
 
     # What goes out

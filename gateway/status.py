@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OK: Final = 0x00
 ALREADY_BOUND: Final = 0x05  # our old session still lives at the SMSC
 THROTTLED: Final = 0x58
+RX_T_APPN: Final = 0x64  # temporary application error: of a deliver_sm, the SMSC keeps it and sends it again
 BIND_REFUSED: Final = frozenset({0x0D, 0x0E, 0x0F, 0x53})  # credentials, system_type or address: waiting will not help
 
 _ACCEPTED, _THROTTLED, _RETRY = Verdict.ACCEPTED, Verdict.THROTTLED, Verdict.RETRY
