@@ -21,7 +21,7 @@ import structlog
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.parts import OK, REFUSED_REPEATED_WITHIN_S, REPEATED_WITHIN_S, TEMPORARY, PartsDesk, kind_of, wishes
-from dispatcher.stops import NOTHING
+from dispatcher.recogniser import NOTHING, Recognised
 from dispatcher.store import array, texts
 from gateway import Inbound
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from config.settings import LinkSettings
     from dispatcher.metrics import DispatcherMetrics
-    from dispatcher.recogniser import Recognised
     from dispatcher.record import Record
     from dispatcher.stops import Stops
     from dispatcher.store import Connection
@@ -108,7 +107,9 @@ class InboundDesk:
                 self._tell_full(link)
                 delivery.answer(THROTTLED)
             else:
-                asked = self._stops.hear(message) if message.parts == 1 else NOTHING  # of parts, once they are joined
+                asked = NOTHING  # of parts, once they are joined
+                if message.parts == 1:
+                    asked = self._stops.heed(message.source.value, message.destination.value, message.text)
                 self._waiting.append((link, message, delivery, asked))
         if self._waiting:
             self._wake()

@@ -22,7 +22,6 @@ import structlog
 
 from dispatcher.errors import StoreUnavailable
 from dispatcher.recogniser import Recognised, Wish
-from dispatcher.stops import NOTHING
 from dispatcher.store import array, texts
 from gateway import Joined, Part, join
 
@@ -262,7 +261,7 @@ class PartsDesk:
             parts[0].data_coding,
             parts[0].esm_class,
             joined,
-            self._stops.heed(key.source, key.destination, joined.text) if joined.is_text else NOTHING,
+            self._stops.heed(key.source, key.destination, joined.text),
         )
 
     def _answer(self, items: Sequence[Item], repeated: set[int], ids: Mapping[int, int], now: float) -> None:

@@ -50,6 +50,8 @@ class Recognised:
     emergency: str | None = None  # language of the words by which somebody may be in danger; None: there are none
 
 
+NOTHING: Final = Recognised()
+
 _ARABIC_LETTERS = str.maketrans("أإآٱىةکی", "اااايهكي")
 # Capitals of Cyrillic and Greek, and a digit, to the Latin capitals that look the same
 _LOOK_ALIKES = str.maketrans(
@@ -111,7 +113,7 @@ def recognise(text: str) -> Recognised:
     """
     form = _joined(normal_form(text))
     if not form:
-        return Recognised()
+        return NOTHING
     emergency = _phrase(form, _EMERGENCY)
     for wish, words in ((Wish.STOP, _STOP), (Wish.START, _START), (Wish.HELP, _HELP)):
         language = _whole(form, words, looks=wish is Wish.STOP)

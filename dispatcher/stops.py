@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
     from config.settings import Settings
     from dispatcher.job import Job
-    from gateway import Gateway, Inbound, Submission
+    from gateway import Gateway, Submission
 
 KEPT_S = 60.0  # a claim that began before the commit is dispatched long before that
-MOST_KEPT = 100_000
-NOTHING = Recognised()
 
 
 class Block(NamedTuple):
@@ -38,19 +36,15 @@ class Stops:
     def __init__(self, settings: Settings, gateway: Callable[[], Gateway], clock: Callable[[], float]) -> None:
         self._gateway = gateway
         self._clock = clock
-        self._blocks: dict[Block, tuple[float, str]] = {}  # until when, and the reason
+        self._blocks: dict[Block, tuple[float, str]] = {}  # until when, and the reason; the oldest first
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
         """Take the senders of the file."""
         self._senders = {sender.address.lstrip("+") for sender in settings.senders}
 
-    def hear(self, message: Inbound) -> Recognised:
-        """Say what a text asks for, and block what it refuses."""
-        return self.heed(message.source.value, message.destination.value, message.text) if message.is_text else NOTHING
-
     def heed(self, source: str, destination: str, text: str) -> Recognised:
-        """Say what a text between these numbers asks for, and block what it refuses."""
+        """Say what a text between these numbers asks for, and block what it refuses. What is no text comes as ""."""
         found = recognise(text)
         number, sender = source.lstrip("+"), destination.lstrip("+")
         if found.wish is Wish.STOP:
@@ -74,13 +68,14 @@ class Stops:
     def block(self, block: Block, reason: str) -> None:
         """Let nothing of this go any more, and take back what waits."""
         now = self._clock()
-        if len(self._blocks) >= MOST_KEPT or block not in self._blocks:
-            self._blocks = {its: kept for its, kept in self._blocks.items() if kept[0] > now}
+        while self._blocks and self._blocks[oldest := next(iter(self._blocks))][0] <= now:
+            del self._blocks[oldest]
+        self._blocks.pop(block, None)
         self._blocks[block] = now + KEPT_S, reason
 
         def is_refused(submission: Submission) -> bool:
             job: Job = submission.context  # type: ignore[assignment]
-            return block in _scopes(job)
+            return job.recipient == block.number and block in _scopes(job)  # of thousands that wait, few are theirs
 
         for link in self._gateway().links.values():
             link.withdraw(is_refused)
