@@ -47,13 +47,14 @@ class Stops:
         """Say what a text between these numbers asks for, and block what it refuses. What is no text comes as ""."""
         found = recognise(text)
         number, sender = source.lstrip("+"), destination.lstrip("+")
+        own = Block(number, *(("sender", sender) if sender in self._senders else ("everything", "")))
         if found.wish is Wish.STOP:
-            scope = ("sender", sender) if sender in self._senders else ("everything", "")
-            self.block(Block(number, *scope), "OPT_OUT")
+            self.block(own, "OPT_OUT")
         elif found.wish is Wish.WRONG_PERSON:
             self.block(Block(number, "everything", ""), "WRONG_PERSON")
         elif found.wish is Wish.START:
-            self._blocks = {block: kept for block, kept in self._blocks.items() if block.number != number}
+            self._lift(own, "OPT_OUT")
+            self._lift(Block(number, "category", "marketing"), "SOFT_HOLD")
         return found
 
     def notified(self, payload: str) -> None:
@@ -62,7 +63,11 @@ class Stops:
         block = Block(number, scope, value)
         if what == "added":
             self.block(block, reason)
-        elif self._blocks.get(block, (0.0, ""))[1] == reason:
+        else:
+            self._lift(block, reason)
+
+    def _lift(self, block: Block, reason: str) -> None:
+        if self._blocks.get(block, (0.0, ""))[1] == reason:
             del self._blocks[block]
 
     def block(self, block: Block, reason: str) -> None:
