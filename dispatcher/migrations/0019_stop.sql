@@ -5,15 +5,32 @@
 --   auto_reply          texts by kind, sender and language; '' as the sender: any, as the language: any
 --
 -- A scope is everything, one category, or one sender: the number that a STOP was sent to. Numbers stand without a plus.
+-- Digits of an E.164 number, without a plus.
+create function tocsin.is_number(number text) returns boolean
+language sql immutable strict parallel safe as $$ select number ~ '^[1-9][0-9]{6,14}$' $$;
+
+create function tocsin.suppression_reasons() returns text[]
+language sql immutable parallel safe as $$
+    select array['OPT_OUT', 'SOFT_HOLD', 'WRONG_PERSON', 'REASSIGNED', 'INVALID', 'LANDLINE', 'DECEASED', 'CARRIER_BLOCK', 'OTHER_CHANNEL', 'ABUSE']
+$$;
+
+-- What an app's malformed call raises: TC400, with the field's name before the colon. Null: nothing is wrong.
+create function tocsin.complain(wrong text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    if wrong is not null then
+        raise exception '%', wrong using errcode = 'TC400', column = split_part(wrong, ':', 1);
+    end if;
+end $$;
+
 create table tocsin.suppression_event (
     id          bigint generated always as identity primary key,
     at          timestamptz not null default now(),
-    recipient   text not null check (recipient ~ '^[1-9][0-9]{6,14}$'),
+    recipient   text not null check (tocsin.is_number(recipient)),
     scope       text not null check (scope in ('everything', 'category', 'sender')),
     value       text not null,                           -- of everything: ''
     action      text not null check (action in ('added', 'lifted')),
-    reason      text not null check (reason in ('OPT_OUT', 'SOFT_HOLD', 'WRONG_PERSON', 'REASSIGNED', 'INVALID', 'LANDLINE', 'DECEASED',
-                                                'CARRIER_BLOCK', 'OTHER_CHANNEL', 'ABUSE')),
+    reason      text not null check (reason = any (tocsin.suppression_reasons())),
     source      text not null check (source in ('reply', 'app', 'operator', 'carrier', 'import')),
     by_user     text not null default session_user,
     inbound_id  bigint,                                  -- of the reply that said so
@@ -25,7 +42,7 @@ create index on tocsin.suppression_event (recipient, id);
 insert into tocsin.suppression_event (recipient, scope, value, action, reason, source, at, evidence)
 select recipient, case sender when '' then 'everything' else 'sender' end, ltrim(sender, '+'), 'added', 'OPT_OUT', 'import', at,
        evidence || jsonb_build_object('reason', reason)
-from tocsin.suppression where recipient ~ '^[1-9][0-9]{6,14}$' order by at;
+from tocsin.suppression where tocsin.is_number(recipient) order by at;
 
 create view tocsin.suppression_by_events as
     select e.recipient, e.scope, e.value, e.reason, min(e.at) as at     -- what was said again changes nothing
@@ -84,44 +101,33 @@ begin
     return case when changed then noted end;
 end $$;
 
-create function tocsin.wrong_suppression(recipient text, reason text, scope text, value text) returns text
-language sql immutable set search_path = pg_catalog, pg_temp as $$
-    select case
-        when recipient is null or ltrim(recipient, '+') !~ '^[1-9][0-9]{6,14}$' then 'recipient: not an E.164 number'
+-- What an app says of a number: added, or lifted. Returns whether that changed anything. Raises TC400.
+create function tocsin.say_suppression(what text, recipient text, reason text, scope text, value text, evidence jsonb) returns boolean
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    perform tocsin.complain(case
+        when tocsin.is_number(ltrim(recipient, '+')) is not true then 'recipient: not an E.164 number'
         when scope is null or scope not in ('everything', 'category', 'sender') then 'scope: everything, category or sender'
         when (scope = 'everything') <> (coalesce(value, '') = '') then 'value: the category or the sender, none for everything'
-        when reason is null or reason not in ('OPT_OUT', 'SOFT_HOLD', 'WRONG_PERSON', 'REASSIGNED', 'INVALID', 'LANDLINE', 'DECEASED',
-                                              'CARRIER_BLOCK', 'OTHER_CHANNEL', 'ABUSE') then 'reason: unknown'
-    end
-$$;
+        when reason is null or reason <> all (tocsin.suppression_reasons()) then 'reason: unknown'
+    end);
+    return tocsin.note_suppression(ltrim(recipient, '+'), scope, case scope when 'sender' then ltrim(value, '+') else value end, what, reason,
+                                   'app', null, coalesce(evidence, '{}'), true) is not null;
+end $$;
 
 -- For apps: nothing of this scope goes to the number any more. True where that is new. Raises TC400 with the field's name.
 create function tocsin.suppress(recipient text, reason text, scope text default 'everything', value text default '',
                                 evidence jsonb default '{}') returns boolean
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
-declare
-    wrong constant text := tocsin.wrong_suppression(recipient, reason, scope, value);
-begin
-    if wrong is not null then
-        raise exception '%', wrong using errcode = 'TC400', column = split_part(wrong, ':', 1);
-    end if;
-    return tocsin.note_suppression(ltrim(recipient, '+'), scope, case scope when 'sender' then ltrim(value, '+') else value end, 'added', reason,
-                                   'app', null, coalesce(evidence, '{}'), true) is not null;
-end $$;
+language sql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+    select tocsin.say_suppression('added', recipient, reason, scope, value, evidence)
+$$;
 
 -- For apps: it goes again, as far as this reason and scope held it. True where something was lifted. Raises TC400.
 create function tocsin.lift(recipient text, reason text, scope text default 'everything', value text default '',
                             evidence jsonb default '{}') returns boolean
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
-declare
-    wrong constant text := tocsin.wrong_suppression(recipient, reason, scope, value);
-begin
-    if wrong is not null then
-        raise exception '%', wrong using errcode = 'TC400', column = split_part(wrong, ':', 1);
-    end if;
-    return tocsin.note_suppression(ltrim(recipient, '+'), scope, case scope when 'sender' then ltrim(value, '+') else value end, 'lifted', reason,
-                                   'app', null, coalesce(evidence, '{}'), true) is not null;
-end $$;
+language sql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+    select tocsin.say_suppression('lifted', recipient, reason, scope, value, evidence)
+$$;
 
 create table tocsin.auto_reply (                          -- as the file has them
     kind      text not null check (kind in ('stop', 'start', 'help', 'emergency')),
@@ -130,6 +136,7 @@ create table tocsin.auto_reply (                          -- as the file has the
     body      text not null,                             -- '': none is sent
     primary key (kind, sender, language)
 );
+
 -- Does what a reply asks for, in the transaction that stores it. Never raises for anything that it says.
 -- Returns the id of the answer's job; null where there is none.
 create function tocsin.heed(inbound bigint, over_link text, from_number text, to_number text, wish text, spoken text, danger text)
@@ -145,7 +152,7 @@ declare
     words    text;
     job      bigint;
 begin
-    if number !~ '^[1-9][0-9]{6,14}$' then               -- a short code or a name: neither refuses nor is answered
+    if tocsin.is_number(number) is not true then               -- a short code or a name: neither refuses nor is answered
         return null;
     end if;
     select * into own from tocsin.sender s where ltrim(s.address, '+') = ltrim(to_number, '+') order by s.position limit 1;

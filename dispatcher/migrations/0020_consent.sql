@@ -6,7 +6,7 @@ create table tocsin.consent_event (
     id           bigint generated always as identity primary key,
     at           timestamptz not null default now(),     -- when it was recorded
     captured_at  timestamptz not null,                   -- when the person said so
-    recipient    text not null check (recipient ~ '^[1-9][0-9]{6,14}$'),
+    recipient    text not null check (tocsin.is_number(recipient)),
     category     text not null,
     action       text not null check (action in ('granted', 'revoked')),
     method       text not null check (method in ('web_form', 'paper', 'verbal', 'reply', 'staff', 'api', 'import')),
@@ -60,7 +60,7 @@ end $$;
 create function tocsin.wrong_consent(recipient text, category text, captured_at timestamptz, method text) returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     select case
-        when recipient is null or ltrim(recipient, '+') !~ '^[1-9][0-9]{6,14}$' then 'recipient: not an E.164 number'
+        when tocsin.is_number(ltrim(recipient, '+')) is not true then 'recipient: not an E.164 number'
         when category is not null and not exists (select from tocsin.category c where c.name = category) then 'category: unknown'
         when captured_at is null or captured_at > now() + interval '5 min' then 'captured_at: missing, or in the future'
         when method is null or method not in ('web_form', 'paper', 'verbal', 'reply', 'staff', 'api', 'import') then 'method: unknown'
@@ -72,13 +72,9 @@ create function tocsin.record_consent(recipient text, category text, captured_at
                                       language text default '', place text default '', person text default '',
                                       evidence jsonb default '{}') returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
-declare
-    wrong constant text := coalesce(case when category is null then 'category: missing' end,
-                                    tocsin.wrong_consent(recipient, category, captured_at, method));
 begin
-    if wrong is not null then
-        raise exception '%', wrong using errcode = 'TC400', column = split_part(wrong, ':', 1);
-    end if;
+    perform tocsin.complain(coalesce(case when category is null then 'category: missing' end,
+                                     tocsin.wrong_consent(recipient, category, captured_at, method)));
     return tocsin.note_consent(ltrim(recipient, '+'), category, 'granted', captured_at, method, coalesce(shown, ''), coalesce(language, ''),
                                coalesce(place, ''), coalesce(person, ''), coalesce(evidence, '{}'));
 end $$;
@@ -88,15 +84,12 @@ create function tocsin.revoke_consent(recipient text, category text default null
                                       method text default 'api', person text default '', evidence jsonb default '{}') returns int
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
-    wrong  constant text := tocsin.wrong_consent(recipient, category, captured_at, method);
     number constant text := ltrim(recipient, '+');
     name   text;
     ended  int := 0;
     was    boolean;
 begin
-    if wrong is not null then
-        raise exception '%', wrong using errcode = 'TC400', column = split_part(wrong, ':', 1);
-    end if;
+    perform tocsin.complain(tocsin.wrong_consent(recipient, category, captured_at, method));
     for name in select revoke_consent.category where revoke_consent.category is not null
                 union select c.category from tocsin.consent c where c.recipient = number and revoke_consent.category is null loop
         was := exists (select from tocsin.consent c where (c.recipient, c.category) = (number, name) and c.is_granted);
@@ -130,7 +123,7 @@ declare
     held   record;
     given  tocsin.consent;
 begin
-    if number is null or number !~ '^[1-9][0-9]{6,14}$' then
+    if tocsin.is_number(number) is not true then
         return query select 'recipient', 'refused', 'TC400', null::jsonb;
         return;
     end if;
@@ -145,10 +138,7 @@ begin
         return query select 'sender', 'refused', 'TC400', null::jsonb;
         return;
     end if;
-    select l.name into link
-    from (select r.links from tocsin.route r where starts_with(number, r.prefix) order by length(r.prefix) desc limit 1) r
-    cross join unnest(r.links) with ordinality u (name, n)
-    join tocsin.link l on l.name = u.name and l.enabled and (own.links is null or l.name = any (own.links)) order by u.n limit 1;
+    link := (tocsin.links_of(number, own.address))[1];
     return query select 'route', case when link is null then 'blocked' else 'passes' end, case when link is null then 'NO_ROUTE' end,
                         jsonb_build_object('sender', own.address, 'link', link);
     select s.reason, s.scope, s.value, s.at into held from tocsin.suppression s
