@@ -159,6 +159,13 @@ class _Trial:
         self._stopped = {answer.source for answer in evidence.answers if answer.text == STOP}
         self._confirmations: list[Message] = []
         self._match()
+        self._held = {
+            job.id
+            for job in evidence.jobs  # to somebody who sent STOP, blocked, and it did not come
+            if job.request.recipient in self._stopped
+            and job.id not in self._message_of
+            and evidence.states.get(job.id) == "blocked"
+        }
 
     def judgement(self) -> Judgement:
         places = {job.id: self._place(job) for job in self._emergencies() if job.id in self._message_of}
@@ -226,22 +233,10 @@ class _Trial:
         )
 
     def _unmatched(self) -> list[Job]:
-        held = {job.id for job in self._held()}
-        return [job for job in self._evidence.jobs if job.id not in self._message_of and job.id not in held]
-
-    def _held(self) -> list[Job]:
-        """Jobs to somebody who sent STOP that were blocked, and did not come."""
-        return [
-            job
-            for job in self._evidence.jobs
-            if job.request.recipient in self._stopped
-            and job.id not in self._message_of
-            and self._evidence.states.get(job.id) == "blocked"
-        ]
+        return [job for job in self._evidence.jobs if job.id not in self._message_of and job.id not in self._held]
 
     def _once(self) -> Check:
-        held = {job.id for job in self._held()}
-        expected = sum(count(job.request.body)[1] for job in self._evidence.jobs if job.id not in held)
+        expected = sum(count(job.request.body)[1] for job in self._evidence.jobs if job.id not in self._held)
         expected += sum(len(message.places) for message in self._confirmations)
         problems = list(self._once_problems)
         if self._segments() != expected:
@@ -312,7 +307,7 @@ class _Trial:
             problems.append(f"{len(told)} of {len(self._stopped)} were confirmed")
         return Check(
             "stop",
-            f"{len(self._stopped)} sent STOP: {len(self._held())} messages held back, each confirmed once",
+            f"{len(self._stopped)} sent STOP: {len(self._held)} messages held back, each confirmed once",
             tuple(problems),
         )
 
