@@ -41,9 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what was told to be left out."""
     if not config.getoption("--only-database"):
         return
-    others = [item for item in items if "database_server" not in getattr(item, "fixturenames", ())]
+    users: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        (users if "database_server" in getattr(item, "fixturenames", ()) else others).append(item)
     config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if "database_server" in getattr(item, "fixturenames", ())]
+    items[:] = users
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+import structlog
 
 from dispatcher.store import QUERIES
 from tests.dispatcher.command import command, offline, shared_url, write  # noqa: F401
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import DatabaseServer
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """Undo what a command does to the logs of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import pty
 import re
@@ -19,7 +18,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from config.settings import load
 from dispatcher.commands import carrier_trial
@@ -34,19 +32,12 @@ if TYPE_CHECKING:
 
     from tests.dispatcher.command import Command
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 NOWHERE = "postgresql://127.0.0.1:1/x"  # no database is needed
 TABLE = re.compile(r"^\[\[link\]\]\n.*?(?=^Compare|^\d+ (?:other|deliver)|^It did not)", re.MULTILINE | re.DOTALL)
 QUICK = "bind_timeout_s = 0.5\nresponse_timeout_s = 0.5\nthroughput_per_s = 1000\n"
 SECOND = FILE.partition("[[sender]]")[0].partition("[[link]]")[2].replace("carrier-a", "carrier-b")
-
-
-@pytest.fixture(autouse=True)
-def _logging_restored():
-    root = logging.getLogger()
-    level = root.level
-    yield
-    structlog.reset_defaults()
-    root.setLevel(level)
 
 
 @contextmanager

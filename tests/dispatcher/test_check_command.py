@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import resource
 
 import asyncpg
 import pytest
-import structlog
 
 from dispatcher.check import Grade, log_leaks
 from dispatcher.state_directory import StateDirectory
 from dispatcher.store import QUERIES
 from tests.dispatcher.command import as_user
 from tests.fakes.smsc import Smsc
+
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 SAFE = {
     "log_statement": "none",
@@ -39,15 +39,6 @@ LEAKS = {
     "log_error_verbosity": "default",
     "auto_explain_log_min_duration": "0",
 }
-
-
-@pytest.fixture(autouse=True)
-def _logging_restored():
-    root = logging.getLogger()
-    level = root.level
-    yield
-    structlog.reset_defaults()
-    root.setLevel(level)
 
 
 def findings(command, *arguments: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:

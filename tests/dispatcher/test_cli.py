@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import secrets
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 from dispatcher import cli
 from dispatcher.commands import message, terminal
@@ -411,16 +409,7 @@ def test_enqueue_without_a_schema_is_exit_3(write, empty_database_url):
     assert command("job", "1") == 3
 
 
-@pytest.fixture
-def _logging_restored():
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers, root.level = handlers, level
-
-
-@pytest.mark.usefixtures("_logging_restored")
+@pytest.mark.usefixtures("logging_restored")
 def test_run_never_migrates(write, empty_database_url):
     """A missing schema is exit 3, for a person to decide when it changes."""
     command = write(empty_database_url)

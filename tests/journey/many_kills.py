@@ -10,23 +10,18 @@ then both are dead.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
-import shutil
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import asyncpg
-
-from dispatcher.embedded import start
-from dispatcher.migrate import migrate
+from tests.journey.alone import run_alone
 from tests.journey.instances import INSTANCES, LINKS, world
 from tests.journey.running import Child, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.journey.instances import Verdict, World
 
 TAKEOVER_S = 3.0
@@ -74,11 +69,6 @@ async def _until_taken_over(made: World, name: str) -> None:
 
 
 async def _run(folder: Path, url: str, arguments: argparse.Namespace) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
     began_at = time.monotonic()
     verdict = await many_kills(folder, url, kills=arguments.kills, jobs=arguments.jobs, seed=arguments.seed)
     print(f"{arguments.kills} kills in {time.monotonic() - began_at:.0f} s, {len(LINKS)} links at {RATE}/s: {verdict}")
@@ -93,14 +83,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-kills-"))
-    try:
-        with start(folder / "postgres", durable=False) as server:
-            code = asyncio.run(_run(folder, server.create_database("kills"), arguments))
-        shutil.rmtree(server.directory, ignore_errors=True)
-        return code
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return run_alone("kills", lambda folder, url: _run(folder, url, arguments))
 
 
 if __name__ == "__main__":

@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import asyncpg
-
-from dispatcher.embedded import start
-from dispatcher.migrate import migrate
+from tests.journey.alone import run_alone
 from tests.journey.running import Journey, journey, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AT_ONCE = 50  # numbers whose jobs wait at the same time
 RATE = 400
@@ -144,11 +142,6 @@ def _judge(world: Journey, stopped: list[_Stopped], verdict: Verdict) -> None:
 
 
 async def _run(folder: Path, url: str, arguments: argparse.Namespace) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        await migrate(connection)
-    finally:
-        await connection.close()
     began_at = time.monotonic()
     verdict = await many_stops(folder, url, runs=arguments.runs, seed=arguments.seed)
     print(f"{arguments.runs} stops in {time.monotonic() - began_at:.0f} s at {RATE} segments/s: {verdict}")
@@ -161,14 +154,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="tocsin-stops-"))
-    try:
-        with start(folder / "postgres", durable=False) as server:
-            code = asyncio.run(_run(folder / "daemon", server.create_database("stops"), arguments))
-        shutil.rmtree(server.directory, ignore_errors=True)
-        return code
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return run_alone("stops", lambda folder, url: _run(folder, url, arguments))
 
 
 if __name__ == "__main__":
