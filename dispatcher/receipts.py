@@ -18,7 +18,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -304,7 +304,11 @@ class ReceiptDesk:
             self._metrics.count_receipt_ids(link, form, receipts)
             its = self._links.get(link)  # it may have gone meanwhile
             if its is not None and its.message_id_format == "auto":
-                self._note(link, self._learnt.matched(link, form, receipts))
+                told = self._learnt.matched(link, form, receipts)
+                if told == "learnt":
+                    log.info("receipt_ids_learnt", link=link, form=self._learnt.of(link))
+                elif told == "forgotten":
+                    self._try_again(link)
 
     async def _raise_states(
         self, connection: Connection, items: list[Item], targets: list[tuple[int, str, str]], age_s: float
@@ -496,25 +500,20 @@ class ReceiptDesk:
         candidates = await self._find(connection, probes)
         for n, links in doubted.items():
             chosen = pick(unmatched[n], candidates.get(n, []))
-            if chosen is not None:
-                self._note(chosen["link"], self._forgotten(chosen["link"], contradicts=True))
+            if chosen is not None and self._learnt.unmatched(chosen["link"], contradicts=True):
+                self._try_again(chosen["link"])
             for link in links:
-                self._note(link, self._forgotten(link, contradicts=False))
+                if self._learnt.unmatched(link):
+                    self._try_again(link)
 
-    def _forgotten(self, link: str, *, contradicts: bool) -> Literal["forgotten", ""]:
-        return "forgotten" if self._learnt.unmatched(link, contradicts=contradicts) else ""
-
-    def _note(self, link: str, what: Literal["learnt", "forgotten", ""]) -> None:
-        """Log what was learnt or forgotten; what is parked is tried anew by the readings that were left out."""
-        if what == "learnt":
-            log.info("receipt_ids_learnt", link=link, form=self._learnt.of(link))
-        elif what == "forgotten":
-            log.warning("receipt_ids_forgotten", link=link)
-            account = set(self.account_of(link))
-            for item in {item for sharing in self._parked.values() for item in sharing if item.link in account}:
-                self._unpark(item)
-                self._waiting.append(item)
-            self._wake()
+    def _try_again(self, link: str) -> None:
+        """Try what is parked by the readings that were left out, now that what was learnt of the link is forgotten."""
+        log.warning("receipt_ids_forgotten", link=link)
+        account = set(self.account_of(link))
+        for item in {item for sharing in self._parked.values() for item in sharing if item.link in account}:
+            self._unpark(item)
+            self._waiting.append(item)
+        self._wake()
 
     def _tell_after_s(self, link: str) -> float:
         """Until then each request that was written before the receipt came was answered, or is known to be in doubt."""
