@@ -333,6 +333,12 @@ class Smsc:
         fields = {"source_addr": "4915100000001", "destination_addr": "12345", "source_addr_ton": 1} | fields
         return (session or self.receiver()).send("deliver_sm", **fields)
 
+    def answer(self, submit: Logged, answer: Answer) -> None:
+        """Answer now a submit_sm that was withheld, on its session if that is still open."""
+        for session in self.sessions:
+            if session.number == submit.session:
+                session._answer_submit(submit, answer)
+
     def deliver_receipt(
         self,
         message_id: str,

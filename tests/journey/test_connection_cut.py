@@ -116,6 +116,7 @@ async def test_a_connection_cut_inside_a_statement_loses_and_doubles_nothing(
     monkeypatch.setattr(receipts, "TELL_UNMATCHED_AFTER_S", 0.2)
     monkeypatch.setattr(retention, "DAYS_AHEAD", 15)
     refused: set[str] = set()
+    early: list[Logged] = []
 
     def answer(submit: Logged) -> Answer:
         recipient = submit.fields["destination_addr"]
@@ -123,8 +124,9 @@ async def test_a_connection_cut_inside_a_statement_loses_and_doubles_nothing(
             refused.add(recipient)
             return Answer(status=8)
         if recipient == EARLY:
+            early.append(submit)
             asyncio.get_running_loop().call_soon(smsc.deliver_receipt, "before-its-answer", submit)
-            return Answer(message_id="before-its-answer", delay_s=0.3)
+            return Answer(withhold=True)  # until its receipt is parked
         return Answer(delay_s=0.9 if recipient == LATE else 0.02)
 
     async with Smsc() as smsc, app_of(queue_url) as app:
@@ -151,6 +153,10 @@ async def test_a_connection_cut_inside_a_statement_loses_and_doubles_nothing(
             async def over() -> bool:
                 running.hurry()
                 await app.hurry()
+                if early and await app.value(
+                    "select count(*) from tocsin.receipt_wait where message_id = 'before-its-answer'"
+                ):
+                    smsc.answer(early.pop(), Answer(message_id="before-its-answer"))
                 states = await app.states()
                 replies = await app.value("select count(*) from tocsin.inbound")
                 return cut.is_done and states == {"delivered": JOBS + 4} and replies >= 2
