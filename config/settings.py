@@ -164,6 +164,10 @@ class RouteSettings:
 
     prefix: str  # digits of an E.164 number, no plus; "" matches all
     links: tuple[Name, ...]  # in order of preference
+    categories: tuple[CategoryName, ...] = ()  # empty: every one that has no route of its own at the prefix
+    weights: tuple[
+        Annotated[int, Between(0, 1000)], ...
+    ] = ()  # shares of the numbers, one a link; empty: the first takes all
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +263,7 @@ class _Reading:
             http=self._http(self._table(root, "http")),
             links=links,
             senders=senders,
-            routes=self._routes(root, link_names),
+            routes=self._routes(root, link_names, {category.name for category in categories}),
             categories=categories,
             auto_replies=replies(self._tables(root, "auto_reply", "kind"), {sender.address for sender in senders}),
             path=self.path,
@@ -482,15 +486,23 @@ class _Reading:
         self._unique(root, "sender", "address", [sender.address for sender in senders])
         return tuple(senders)
 
-    def _routes(self, root: Table, links: set[str]) -> tuple[RouteSettings, ...]:
+    def _routes(self, root: Table, links: set[str], categories: set[str]) -> tuple[RouteSettings, ...]:
         routes = []
         for table in self._tables(root, "route", "prefix"):
             route = RouteSettings(**read(table, RouteSettings))
             if re.fullmatch(r"(\+?[1-9]\d{0,14})?", route.prefix, re.ASCII) is None:
                 raise table.error("prefix", "must be the first digits of an E.164 number, or empty for all")
             _known(table, "links", "link", route.links, links)
+            _known(table, "categories", "category", route.categories, categories)
+            if route.weights and len(route.weights) != len(route.links):
+                raise table.error("weights", "must be as many as links")
+            if route.weights and not any(route.weights):
+                raise table.error("weights", "must not all be 0")
             routes.append(replace(route, prefix=route.prefix.removeprefix("+")))
-        self._unique(root, "route", "prefix", [route.prefix for route in routes])
+        self._unique(root, "route", "prefix", [route.prefix for route in routes if not route.categories])
+        for category in sorted(categories):
+            of_category = [route.prefix for route in routes if category in route.categories]
+            self._unique(root, "route", f"prefix, for {category}", of_category)
         return tuple(routes)
 
     def _categories(self, tables: list[Table]) -> tuple[CategorySettings, ...]:

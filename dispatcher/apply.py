@@ -49,7 +49,11 @@ async def apply(connection: Connection, settings: Settings) -> bool:
             }
             for position, sender in enumerate(settings.senders)
         ],
-        "apply_routes": [{"prefix": route.prefix, "links": route.links} for route in settings.routes],
+        "apply_routes": [
+            {"prefix": route.prefix, "category": category, "links": route.links, "weights": route.weights}
+            for route in settings.routes
+            for category in route.categories or [""]
+        ],
         "apply_auto_replies": [
             {"kind": reply.kind, "sender": reply.sender, "language": reply.language, "body": reply.text}
             for reply in settings.auto_replies

@@ -218,7 +218,7 @@ class Dispatcher:
                 self._settler.put(job, outcome)
 
     def _other_links(self, job: Job) -> int:
-        return other_links(self._settings, job.recipient, job.sender, job.link)
+        return other_links(self._settings, job.recipient, job.sender, job.category, job.link)
 
     def repeating(self, link: str, results: Sequence[SubmitResult]) -> None:
         """Record answers after which the link itself repeats the segments: they are in no doubt."""

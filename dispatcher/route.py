@@ -11,16 +11,20 @@ if TYPE_CHECKING:
     from config.settings import Settings
 
 
-def links_of(settings: Settings, recipient: str, sender: str) -> tuple[str, ...]:
-    """Links of the longest matching prefix that the sender is provisioned on, in order of preference."""
-    routes = [route for route in settings.routes if recipient.startswith(route.prefix)]
+def links_of(settings: Settings, recipient: str, sender: str, category: str) -> set[str]:
+    """Links of the longest matching prefix, there of the category's own route, that the sender is provisioned on."""
+    routes = [
+        route
+        for route in settings.routes
+        if recipient.startswith(route.prefix) and (not route.categories or category in route.categories)
+    ]
     if not routes:
-        return ()
+        return set()
     provisioned = next((one.links for one in settings.senders if one.address == sender), ())
-    links = max(routes, key=lambda route: len(route.prefix)).links
-    return tuple(link for link in links if not provisioned or link in provisioned)
+    links = max(routes, key=lambda route: (len(route.prefix), bool(route.categories))).links
+    return {link for link in links if not provisioned or link in provisioned}
 
 
-def other_links(settings: Settings, recipient: str, sender: str, link: str) -> int:
+def other_links(settings: Settings, recipient: str, sender: str, category: str, link: str) -> int:
     """How many links besides this one may carry it."""
-    return sum(other != link for other in links_of(settings, recipient, sender))
+    return len(links_of(settings, recipient, sender, category) - {link})

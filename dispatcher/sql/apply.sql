@@ -78,15 +78,15 @@ select ((select count(*) from absent) + (select count(*) from present))::int as 
 -- name: apply_routes
 -- Makes the routes what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
 with given as materialized (
-    select * from jsonb_to_recordset($1::text::jsonb) g (prefix text, links text[])
+    select * from jsonb_to_recordset($1::text::jsonb) g (prefix text, category text, links text[], weights int[])
 ), absent as (
-    delete from tocsin.route r where r.prefix not in (select g.prefix from given g) returning r.prefix
+    delete from tocsin.route r where (r.prefix, r.category) not in (select g.prefix, g.category from given g) returning r.prefix
 ), present as (
-    insert into tocsin.route (prefix, links)
-    select prefix, links from given
+    insert into tocsin.route (prefix, category, links, weights)
+    select prefix, category, links, weights from given
     except
-    select prefix, links from tocsin.route
-    on conflict (prefix) do update set links = excluded.links
+    select prefix, category, links, weights from tocsin.route
+    on conflict (prefix, category) do update set links = excluded.links, weights = excluded.weights
     returning prefix
 )
 select ((select count(*) from absent) + (select count(*) from present))::int as written;

@@ -22,7 +22,7 @@ with picked as materialized (
     for key share of l
 ), chosen as materialized (
     select p.place, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
-    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, $1, $5::text::text[]) as link offset 0) c
+    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, p.category, $1, $5::text::text[]) as link offset 0) c
     join fence f on f.name = c.link
 ), gone as (
     delete from tocsin.ready r using chosen c where r.ctid = c.place and c.parts is not null
@@ -52,7 +52,7 @@ with picked as materialized (
     for key share of l
 ), chosen as materialized (
     select p.place, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
-    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, $1, $3::text::text[]) as link offset 0) c
+    from picked p cross join lateral (select tocsin.next_able(p.recipient, p.sender, p.category, $1, $3::text::text[]) as link offset 0) c
     join fence f on f.name = c.link
 ), gone as (
     delete from tocsin.deferred d using chosen c where d.ctid = c.place and c.parts is not null
@@ -80,7 +80,7 @@ with picked as materialized (
 ), chosen as materialized (
     select p.place, p.refused_by, c.link, tocsin.parts_on(p.body, p.category, c.link) as parts
     from picked p
-    cross join lateral (select tocsin.next_able(p.recipient, p.sender, p.refused_by, $2::text::text[]) as link offset 0) c
+    cross join lateral (select tocsin.next_able(p.recipient, p.sender, p.category, p.refused_by, $2::text::text[]) as link offset 0) c
     join fence f on f.name = c.link
 ), gone as (
     delete from tocsin.deferred d using chosen c where d.ctid = c.place and c.parts is not null

@@ -397,6 +397,29 @@ def test_a_wrong_file_is_one_line(folder, text, line):
             {"rest": '[[route]]\nprefix = "049"\nlinks = ["a"]'},
             '[[route]] "049": prefix: must be the first digits of an E.164 number, or empty for all',
         ),
+        (
+            {"rest": '[[route]]\nprefix = "49"\nlinks = ["a"]\ncategories = ["urgent"]'},
+            '[[route]] "49": categories: there is no category "urgent"; known are auth, ',
+        ),
+        (
+            {
+                "rest": '[[route]]\nprefix = "49"\nlinks = ["a"]\ncategories = ["auth", "staff"]\n'
+                '[[route]]\nprefix = "+49"\nlinks = ["a"]\ncategories = ["staff"]'
+            },
+            '[[route]] "49": prefix, for staff: stands there twice',
+        ),
+        (
+            {"rest": '[[route]]\nprefix = "49"\nlinks = ["a"]\nweights = [1, 2]'},
+            '[[route]] "49": weights: must be as many as links',
+        ),
+        (
+            {"rest": '[[route]]\nprefix = "49"\nlinks = ["a"]\nweights = [0]'},
+            '[[route]] "49": weights: must not all be 0',
+        ),
+        (
+            {"rest": '[[route]]\nprefix = "49"\nlinks = ["a"]\nweights = [-1]'},
+            '[[route]] "49": weights: item 1 must be from 0 to 1000',
+        ),
         ({"sender": 'links = ["b"]'}, '[[sender]] "Northside": links: there is no link "b"; known are a'),
         (
             {"rest": '[[sender]]\naddress = "12345"\ncategories = ["urgent"]'},

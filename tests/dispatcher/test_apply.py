@@ -46,6 +46,12 @@ links = ["zulu", "alpha"]
 [[route]]
 prefix = "+49"
 links = ["alpha"]
+
+[[route]]
+prefix = ""
+links = ["alpha", "zulu"]
+categories = ["marketing", "staff"]
+weights = [2, 1]
 """
 
 
@@ -71,7 +77,7 @@ async def rows(connection, sql: str) -> list[tuple]:
 
 async def everything(connection) -> dict[str, list[tuple]]:
     return {
-        table: await rows(connection, f"select * from tocsin.{table} order by 1")
+        table: await rows(connection, f"select * from tocsin.{table} t order by t::text")
         for table in ("link", "sender", "route", "category")
     }
 
@@ -92,9 +98,13 @@ async def test_the_file_becomes_rows(database_url, settings):
             ("Northside", ["transactional", "staff"], None),
             ("+447700900001", ["emergency"], ["alpha"]),
         ]
-        assert await rows(connection, "select prefix, links from tocsin.route order by prefix") == [
-            ("", ["zulu", "alpha"]),
-            ("49", ["alpha"]),
+        assert await rows(
+            connection, "select prefix, category, links, weights from tocsin.route order by prefix, category"
+        ) == [
+            ("", "", ["zulu", "alpha"], []),
+            ("", "marketing", ["alpha", "zulu"], [2, 1]),
+            ("", "staff", ["alpha", "zulu"], [2, 1]),
+            ("49", "", ["alpha"], []),
         ]
         assert await rows(connection, "select file_hash, by_user = session_user from tocsin.applied") == [
             (settings.sha256, True)

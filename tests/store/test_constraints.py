@@ -34,6 +34,9 @@ ILLEGAL = {
         "insert into tocsin.route values ('1234567890123456', '{a}')",
         "insert into tocsin.route values ('44', '{b}')",
         "insert into tocsin.route values ('33', null)",
+        "insert into tocsin.route (prefix, links, weights) values ('34', '{a,b}', '{1}')",
+        "insert into tocsin.route (prefix, links, weights) values ('34', '{a,b}', '{1,-1}')",
+        "insert into tocsin.route (prefix, links, weights) values ('34', '{a,b}', '{0,0}')",
     ],
     "sender": [
         "insert into tocsin.sender values ('Northside', 9, '{}')",

@@ -58,16 +58,19 @@ async def test_the_next_link_is_the_one_after_it_in_the_route_that_can_send(shar
         await root.execute(THREE_LINKS)
         if unfit:
             await root.execute(f"update tocsin.link set {unfit} where name = 'b'")
-        assert await root.fetchval("select tocsin.next_link('447700900123', 'Northside', $1)", after) == link
+        assert (
+            await root.fetchval("select tocsin.next_link('447700900123', 'Northside', 'transactional', $1)", after)
+            == link
+        )
 
 
 async def test_there_is_no_next_link_where_no_other_one_can_send_or_the_sender_is_not_provisioned(shared_url):
     """Then what is in doubt stays where it is."""
     async with seeded(shared_url) as root:
-        assert await root.fetchval("select tocsin.next_link('447700900123', 'Northside', 'a')") is None
+        assert await root.fetchval("select tocsin.next_link('447700900123', 'Northside', 'transactional', 'a')") is None
         await root.execute(ALL_BOUND)
-        assert await root.fetchval("select tocsin.next_link('447700900123', 'Wellness', 'b')") is None
-        assert await root.fetchval("select tocsin.next_link('491700000000', 'Northside', 'a')") is None
+        assert await root.fetchval("select tocsin.next_link('447700900123', 'Wellness', 'transactional', 'b')") is None
+        assert await root.fetchval("select tocsin.next_link('491700000000', 'Northside', 'transactional', 'a')") is None
 
 
 async def resend(root: asyncpg.Connection) -> list[str | None]:
