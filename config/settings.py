@@ -22,6 +22,7 @@ from config import code_tables
 from config.code_tables import ReceiptReason, Verdict
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
 from config.replies import AutoReplySettings, replies
+from config.windows import WindowSettings, windows
 
 DAY_S = 86_400.0
 EMBEDDED = "embedded:"  # a database URL that names a directory instead of a server
@@ -209,6 +210,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[route]]": RouteSettings,
     "[[category]]": CategorySettings,
     "[[auto_reply]]": AutoReplySettings,
+    "[[window]]": WindowSettings,
 }
 
 
@@ -224,6 +226,7 @@ class Settings:
     routes: tuple[RouteSettings, ...]
     categories: tuple[CategorySettings, ...]  # the shipped ones, changed or not, then the added ones
     auto_replies: tuple[AutoReplySettings, ...]  # likewise
+    windows: tuple[WindowSettings, ...]
     path: Path
     sha256: str
     warnings: tuple[str, ...] = ()  # one line each: allowed, but a person should know
@@ -252,7 +255,7 @@ class _Reading:
     def settings(self) -> Settings:
         """Read it all."""
         octets, root = self._parse()
-        root.only(("daemon", "database", "http", "link", "sender", "route", "category", "auto_reply"))
+        root.only(("daemon", "database", "http", "link", "sender", "route", "category", "auto_reply", "window"))
         links = tuple(self._link(table) for table in self._tables(root, "link", "name"))
         categories = self._categories(self._tables(root, "category", "name"))
         link_names = self._unique(root, "link", "name", [link.name for link in links])
@@ -266,6 +269,7 @@ class _Reading:
             routes=self._routes(root, link_names, {category.name for category in categories}),
             categories=categories,
             auto_replies=replies(self._tables(root, "auto_reply", "kind"), {sender.address for sender in senders}),
+            windows=windows(self._tables(root, "window", ""), {each.name: each.lane for each in categories}),
             path=self.path,
             sha256=hashlib.sha256(octets).hexdigest(),
             warnings=tuple(self.warnings),

@@ -1,7 +1,7 @@
 """THE journey of one job, from the claim to its outcome.
 
     claim        claim.py       a journalled Job, its row still in ``ready``
-    policy       policy.py      may it go, by its own flags and the clock
+    policy       policy.py      may it go, by its own flags, the clock, and the recipient's hours (windows.py)
     segment      gateway        the text cut into segments for its link's alphabet
     submit       gateway.Link   waits in its lane for token and slot, then is encoded
     record       record.py      what is about to be written, on local disk, before the socket
@@ -16,13 +16,15 @@ what a claim and a read give; neither waits for anything, and neither raises for
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
 from dispatcher.job import KEEP, RELEASED, UNANSWERED, What, after_submit, closed, deferred
-from dispatcher.policy import CategoryRules, Defer, Send, Stop, before_send
+from dispatcher.policy import LEAST_LIFE_S, CategoryRules, Defer, Send, Stop, before_send
 from dispatcher.route import other_links
+from dispatcher.windows import Windows
 from gateway import (
     ShortMessage,
     Submission,
@@ -73,9 +75,11 @@ class Dispatcher:
         settings: Settings,
         hand_on: Callable[[], None],
         stops: Stops,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._links = links
         self.stops = stops
+        self._windows = Windows(settings.windows)
         self.configure(settings)
         self._hand_on = hand_on  # a job is to go by another link: look soon
         self._gateway = gateway
@@ -85,12 +89,17 @@ class Dispatcher:
         self._record = record
         self._fence = fence
         self._clock = clock
+        self._wall_clock = wall_clock  # seconds since 1970, for windows alone
         self._wake_claimer = wake_claimer
         self.categories: dict[str, CategoryRules] = {}  # as the database says; upkeep reads them
 
     def configure(self, settings: Settings) -> None:
-        """Take routes, senders and categories of the file."""
+        """Take routes, senders, categories and windows of the file; what waits is asked again where windows changed."""
         self.stops.configure(settings)
+        if settings.windows != self._windows.settings:
+            self._windows = Windows(settings.windows)
+            for link in self._gateway().links.values():
+                link.withdraw(_may_have_window)
         self._settings = settings
         self._kept_as_they_are = {category.name for category in settings.categories if not category.substitute}
         self._tlvs = {category.name: category.tlv for category in settings.categories if category.tlv}
@@ -99,13 +108,15 @@ class Dispatcher:
 
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Send claimed jobs on their way; each comes back through ``answered`` or ``recalled``, or is settled here."""
-        now = self._clock()
+        now, utc_now = self._clock(), self._wall_clock()
         outgoing: dict[str, list[Submission]] = {}
         for job in jobs:
             job.suppressed = job.suppressed or self.stops.reason(job)
-            match before_send(job, self.categories.get(job.category, UNKNOWN), now):
-                case Send():
-                    if (submission := self._submission(job)) is not None and not self._is_held(job, submission):
+            hours = self._windows.hours(job, utc_now, LEAST_LIFE_S) if self._windows.settings else None
+            match before_send(job, self.categories.get(job.category, UNKNOWN), now, hours, utc_now):
+                case Send(until):
+                    submission = self._submission(job, until)
+                    if submission is not None and not self._is_held(job, submission):
                         outgoing.setdefault(job.link, []).append(submission)
                 case Defer(reason, delay_s):
                     self._settler.put(job, deferred(job, reason, delay_s))
@@ -117,8 +128,11 @@ class Dispatcher:
             else:
                 self.recalled(link, submissions)
 
-    def _submission(self, job: Job) -> Submission | None:
-        """The job as its link takes it: the segments not yet accepted; None when it is settled instead."""
+    def _submission(self, job: Job, until: float) -> Submission | None:
+        """The job as its link takes it: the segments not yet accepted; None when it is settled instead.
+
+        ``until`` is when its window closes (monotonic): nothing is written then, and its validity period ends.
+        """
         settings = self._links[job.link]
         try:
             segments = segment(
@@ -159,7 +173,7 @@ class Dispatcher:
                 tlvs=self._tlvs.get(job.category, ()),
             ),
             segments=segments if not job.done else tuple(s for s in segments if not job.done >> (s.part - 1) & 1),
-            deadline=job.expires_at,
+            deadline=min(job.expires_at, until),
             context=job,
         )
         return job.submission
@@ -263,3 +277,7 @@ class Dispatcher:
     def capacity_freed(self, link: str) -> None:  # noqa: ARG002
         """A waiting room has room again."""
         self._wake_claimer()
+
+
+def _may_have_window(submission: Submission) -> bool:
+    return submission.lane != 0

@@ -175,6 +175,8 @@ def after_submit(job: Job, other_links: int = 0) -> Outcome:
         return RELEASED
     verdict, command_status = job.refusal
     if verdict is Verdict.EXPIRED:
+        if job.submission is not None and job.submission.deadline < job.expires_at:
+            return RELEASED  # its window has closed: the policy says until when
         return closed(job, "expired", "EXPIRED")
     reason = status_name(command_status) if command_status else "UNENCODABLE"
     most = {Verdict.RETRY: MOST_ATTEMPTS, Verdict.AMBIGUOUS: MOST_AMBIGUOUS_ATTEMPTS}.get(verdict, 0)

@@ -35,6 +35,7 @@ MADE = "<!-- made by docs/generate.py; do not edit -->\n"
 EVENTS = {
     "job.blocked": ("job", "It will not be sent: a rule forbids it, or no route leads there.", "reason"),
     "job.cancelled": ("job", "The app, or an operator, took it back in time.", "reason"),
+    "job.deferred": ("job", "Its window is closed (`WINDOW_CLOSED`): it waits until then (UTC).", "reason, until"),
     "job.delivered": ("job", "Every segment's receipt says delivered. Final.", ""),
     "job.expired": ("job", "Its time ran out before the SMSC took it.", "reason"),
     "job.failed": ("job", "It ended before acceptance, or in part (`PARTIAL`): the reason says why.", "reason"),

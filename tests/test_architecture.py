@@ -39,7 +39,7 @@ PURE = {
         )
     ),
     *(f"gateway/{name}.py" for name in ("receipt", "receipt_reason", "messages", "errors", "address", "backoff")),
-    *(f"dispatcher/{name}.py" for name in ("job", "policy", "errors")),
+    *(f"dispatcher/{name}.py" for name in ("job", "policy", "windows", "errors")),
 }
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "logging", "structlog", "prometheus_client"}
 

@@ -89,12 +89,16 @@ with fence as materialized (
     delete from tocsin.claim c using fence f where c.batch = any ($16::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
 ), told as (
     select g.id, g.app, g.client_ref, g.category, nullif(g.reason, '') as reason,
-           case g.what when 1 then 'job.submitted' when 3 then 'job.' || g.state else 'job.uncertain' end as type
-    from gone g where g.what in (3, 4) or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
+           case g.what when 1 then 'job.submitted' when 2 then 'job.deferred' when 3 then 'job.' || g.state else 'job.uncertain' end as type,
+           case when g.what = 2 then g.delay_s end as wait_s
+    from gone g where g.what in (3, 4) or g.what = 2 and g.reason = 'WINDOW_CLOSED' or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
 ), into_events as (
-    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,
-           t.client_ref, t.category, t.reason
+           t.client_ref, t.category, t.reason,
+           case when t.wait_s is not null then
+               jsonb_build_object('until', to_char((now() + make_interval(secs => t.wait_s)) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
+           end
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
 select array_agg(id) as ids from accepted;   -- one row, since a row a job costs more than the array

@@ -198,6 +198,19 @@ def test_a_job_that_expired_in_the_waiting_room_is_expired():
     assert (outcome.what, outcome.state, outcome.reason) == (What.CLOSED, "expired", "EXPIRED")
 
 
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_job_whose_window_closed_in_the_waiting_room_goes_back(done):
+    """Its own time is not over: the policy says until when it waits."""
+    two = job(2)
+    assert two.submission is not None
+    two.submission.deadline = two.expires_at - 1
+    if done:
+        note(two, 1, Verdict.ACCEPTED)
+    note(two, 1 + done, Verdict.EXPIRED)
+
+    assert after_submit(two) is RELEASED
+
+
 @pytest.mark.parametrize(("verdict", "status"), [(Verdict.REJECTED, BAD_NUMBER), (Verdict.EXPIRED, 0)])
 def test_a_part_that_ends_after_others_were_accepted_makes_a_partial_failure(verdict, status):
     """The recipient has a piece of it: that is neither delivered nor expired."""

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import asyncpg
 import pytest
 
-from dispatcher.policy import BINDS_ALL, EXPIRED, LEAST_LIFE_S, SEND, CategoryRules, Stop, before_send
+from dispatcher.policy import (
+    BINDS_ALL,
+    EXPIRED,
+    EXPIRED_BY_WINDOW,
+    LEAST_LIFE_S,
+    PAUSED,
+    SEND,
+    CategoryRules,
+    Defer,
+    Send,
+    Stop,
+    before_send,
+)
+from dispatcher.windows import Hours
 from tests.dispatcher.test_job import job
 
 NOW = 50.0
@@ -63,3 +77,46 @@ def test_of_an_unknown_category_a_stop_is_obeyed():
 def test_an_expired_job_is_expired_even_when_it_is_suppressed():
     """One reason each, in the order of the gates."""
     assert before_send(replace(job(), expires_at=NOW, suppressed="OPT_OUT"), STOPPABLE, NOW) == EXPIRED
+
+
+# ---------------------------------------------------------------- hours
+
+UTC_NOW = 1_000_000.0
+OPEN = Hours(is_open=True, since=UTC_NOW, until=UTC_NOW + 30)
+CLOSED = Hours(is_open=False, since=UTC_NOW, until=UTC_NOW + 30)
+
+
+def test_within_its_hours_a_job_goes_and_is_written_before_they_end():
+    """What waits in the link's room is not written after that."""
+    assert before_send(replace(job(), expires_at=NOW + 60), STOPPABLE, NOW, OPEN, UTC_NOW) == Send(NOW + 30)
+
+
+def test_outside_of_its_hours_it_waits_until_they_begin():
+    """Not until it is looked at again."""
+    waits = Defer("WINDOW_CLOSED", 30.0)
+
+    assert before_send(replace(job(), expires_at=NOW + 60), STOPPABLE, NOW, CLOSED, UTC_NOW) == waits
+
+
+@pytest.mark.parametrize("life_s", [29.0, 30.0, 30.0 + LEAST_LIFE_S / 2])
+def test_a_job_that_would_expire_before_its_hours_begin_expires_now(life_s):
+    """There is still time to call."""
+    waiting = replace(job(), expires_at=NOW + life_s)
+
+    assert before_send(waiting, STOPPABLE, NOW, CLOSED, UTC_NOW) == EXPIRED_BY_WINDOW
+
+
+def test_a_job_whose_hours_never_come_expires_now():
+    """However long it may live."""
+    never = CLOSED._replace(until=math.inf)
+
+    assert before_send(replace(job(), expires_at=NOW + 1e9), STOPPABLE, NOW, never, UTC_NOW) == EXPIRED_BY_WINDOW
+
+
+def test_hours_are_the_last_gate():
+    """What will never go is said at once, and a pause is an operator's word."""
+    waiting = replace(job(), expires_at=NOW + 60)
+
+    assert before_send(replace(waiting, expires_at=NOW), STOPPABLE, NOW, CLOSED, UTC_NOW) == EXPIRED
+    assert before_send(replace(waiting, suppressed="OPT_OUT"), STOPPABLE, NOW, CLOSED, UTC_NOW) == OPTED_OUT
+    assert before_send(waiting, replace(STOPPABLE, paused=True), NOW, CLOSED, UTC_NOW) == PAUSED

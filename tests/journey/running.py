@@ -69,6 +69,7 @@ def write_file(
     daemon: Mapping[str, object] | None = None,
     categories: Sequence[Mapping[str, object]] = (),
     routes: Mapping[str, Sequence[str]] | None = None,
+    windows: Sequence[Mapping[str, object]] = (),
 ) -> Path:
     """Write a configuration file; each link has at least its ``port``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,7 @@ def write_file(
     for prefix, names in (routes or {"": list(links)}).items():
         tables.append(_table("[[route]]", {"prefix": prefix, "links": names}))
     tables += [_table("[[category]]", category) for category in categories]
+    tables += [_table("[[window]]", window) for window in windows]
     path = folder / "tocsin.toml"
     path.write_text("\n".join(tables), encoding="utf-8")
     return path
@@ -288,6 +290,7 @@ async def journey(
     *,
     daemon: Mapping[str, object] | None = None,
     categories: Sequence[Mapping[str, object]] = (),
+    windows: Sequence[Mapping[str, object]] = (),
     script: Callable[[Smsc], None] = lambda _: None,
     **link: object,
 ) -> AsyncIterator[Journey]:
@@ -295,7 +298,12 @@ async def journey(
     async with Smsc() as smsc:
         script(smsc)
         path = write_file(
-            folder, database_url, {LINK: {"port": smsc.port, **link}}, daemon=daemon, categories=categories
+            folder,
+            database_url,
+            {LINK: {"port": smsc.port, **link}},
+            daemon=daemon,
+            categories=categories,
+            windows=windows,
         )
         async with Running(path) as running:
             await running.until_bound()
