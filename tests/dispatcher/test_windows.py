@@ -20,7 +20,7 @@ from tests.dispatcher.test_job import job
 OFFICE = WindowSettings(("transactional",), "08:00", "21:00")
 NIGHT = WindowSettings(("transactional",), "22:00", "06:00")
 NEW_YORK, LOS_ANGELES, LONDON, BERLIN = "America/New_York", "America/Los_Angeles", "Europe/London", "Europe/Berlin"
-FICTIONAL = "447700900123"  # Ofcom keeps it for drama: no zone is known
+FICTIONAL = "999700900123"  # of no country: no zone is known
 
 
 def at(wall: str, zone: str = "UTC", *, fold: int = 0) -> float:
@@ -163,6 +163,13 @@ def test_the_longest_prefix_wins():
 def test_a_number_tells_its_zones(number, zones):
     """By its area code, or by its country."""
     assert set(zones_of(number)) == zones
+
+
+def test_a_mobile_number_is_not_held_to_the_area_whose_digits_it_begins_with():
+    """Russian and Australian mobile numbers begin like Moscow's and Sydney's; a Californian one is bound to its area code."""
+    assert {"Europe/Moscow", "Asia/Vladivostok"} <= set(zones_of("79123456789"))
+    assert {"Australia/Sydney", "Australia/Perth"} <= set(zones_of("61412345678"))
+    assert zones_of("14155552671") == (LOS_ANGELES,)
 
 
 def test_the_app_s_zone_goes_before_the_number_s_and_that_before_the_window_s():
