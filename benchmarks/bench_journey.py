@@ -100,6 +100,7 @@ class Run:
     """One run, from an empty database to the account of its jobs."""
 
     wanted = frozenset({"queued"})  # the only outcomes that an enqueue may have
+    refusals: frozenset[str] = frozenset()  # states besides delivered that a job may end in
 
     def __init__(self, plan: Plan, url: str, folder: Path, held: list[Child]) -> None:
         self.plan = plan
@@ -202,13 +203,21 @@ class Run:
                 throughput=plan.throughput,
                 sessions=plan.sessions,
             )
+            + self._configuration()
         )
         apply = self._child("apply", ["benchmarks.daemon", "apply", "--config", str(self.file)])
         if await apply.ended():
             raise Failed(f"the configuration was not applied: {apply.last_words()}")
-        if plan.backlog:
-            await self._preload()
+        await self._preload()
         await self._start_daemon()
+
+    def _configuration(self) -> str:
+        """What the file has besides. Nothing here."""
+        return ""
+
+    def _load_options(self) -> dict[str, object]:
+        """What the load's clients are told besides. Nothing here."""
+        return {}
 
     def _child(self, name: str, arguments: list[str], *, before: tuple[str, ...] = ()) -> Child:
         module, *rest = arguments
@@ -224,6 +233,8 @@ class Run:
     async def _preload(self) -> None:
         """Enqueue the backlog, and let the server write its pages."""
         plan = self.plan
+        if not plan.backlog:
+            return
         for number in (0, 1):
             jobs = plan.backlog // 2 + (plan.backlog % 2 if number == 0 else 0)
             options = {"client": number, "jobs": jobs, "lanes": int(plan.backlog_of_lanes)}
@@ -250,7 +261,7 @@ class Run:
         for number in range(plan.clients):
             options = {"client": number, "depth": plan.depth, "owed": plan.owed, "rate": plan.offered / plan.clients}
             options["two-parts"] = plan.two_parts
-            self.loads.append(self._client(f"load-{number}", "load", number + 1, **options))
+            self.loads.append(self._client(f"load-{number}", "load", number + 1, **options, **self._load_options()))
         if not plan.emergencies_per_s:
             return None
         options = {"rate": plan.emergencies_per_s, "most": plan.most_emergencies}
@@ -407,7 +418,7 @@ class Run:
                 problems.append(f"{sent['fenced']} answers were fenced")
             if still_open and not plan.backlog:
                 problems.append(f"{still_open} jobs are open after {plan.drain_s:.0f} s without load")
-            if found - still_open != delivered:
+            if found - still_open != delivered + sum(states.get(state, 0) for state in self.refusals):
                 problems.append(f"{found - still_open - delivered} jobs ended undelivered: {states}")
         return {
             "enqueued": enqueued,

@@ -38,6 +38,8 @@ FULL_S: Final = 0.002  # between looks at a queue that is deep enough
 CATEGORIES: Final = ("emergency", "staff", "conversational", "transactional", "informational", "marketing")  # by lane
 SHARES: Final = (1.0, 2.0, 7.0, 60.0, 20.0, 10.0)  # per cent of the load, by lane
 TWO_PARTS: Final = 0.10
+ANY_NUMBER: Final = 10**8
+SUPPRESSED: Final = 7  # the last digit of the numbers that nobody may text, where there are such
 TEXTS: Final = 2_000  # made ahead: making a text costs more than enqueueing it
 ENQUEUE_MANY: Final = "select item, job_id, outcome, reason from tocsin.enqueue_many($1)"
 ENQUEUE: Final = "select job_id, outcome, reason from tocsin.enqueue($1, $2, category => $3)"
@@ -70,9 +72,11 @@ def texts(generator: random.Random, least: int, most: int, count: int) -> list[s
 class Load:
     """Makes calls of ``enqueue_many``."""
 
-    def __init__(self, generator: random.Random, two_parts: float = TWO_PARTS) -> None:
+    def __init__(self, generator: random.Random, two_parts: float = TWO_PARTS, numbers: int = ANY_NUMBER) -> None:
         self._generator = generator
         self._two_parts = two_parts
+        self._numbers = numbers  # of each kind, from 0
+        self.suppressed = 0  # jobs to numbers that end in SUPPRESSED
         self._short = [json.dumps(text) for text in texts(generator, 100, 160, TEXTS)]
         self._long = [json.dumps(text) for text in texts(generator, 170, 300, TEXTS)]
 
@@ -86,7 +90,9 @@ class Load:
         chance = generator.random  # everything else in here takes longer, and is paid by the machine that is measured
         made = []
         for lane in lanes_of:
-            number = recipient(lane if kind is None else kind, int(chance() * 10**8))
+            digits = int(chance() * self._numbers)
+            self.suppressed += digits % 10 == SUPPRESSED
+            number = recipient(lane if kind is None else kind, digits)
             body = (self._long if chance() < self._two_parts else self._short)[int(chance() * TEXTS)]
             made.append(f'{{"recipient":"{number}","body":{body},"category":"{CATEGORIES[lane]}"}}')
         return f"[{','.join(made)}]"
@@ -99,7 +105,7 @@ def stopped(ledger: Ledger, parent: int) -> bool:
 
 async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
     """Enqueue until stopped."""
-    made = Load(random.Random(arguments.seed), arguments.two_parts)
+    made = Load(random.Random(arguments.seed), arguments.two_parts, arguments.numbers)
     connection = await asyncpg.connect(arguments.url)
     statement = await connection.prepare(ENQUEUE_MANY)
     outcomes: Counter[str] = Counter()
@@ -123,9 +129,10 @@ async def load(arguments: argparse.Namespace, ledger: Ledger) -> dict[str, Any]:
         took.append(time.monotonic() - before)
         called += 1
         outcomes.update(row[2] for row in rows)
-        ledger[mine] = outcomes["queued"]
+        ledger[mine] = outcomes["queued"] - (made.suppressed if arguments.suppressed else 0)
     await connection.close()
-    return {"outcomes": outcomes, **call_times(took)}
+    suppressed = {"suppressed": made.suppressed} if arguments.suppressed else {}
+    return {"outcomes": outcomes, **suppressed, **call_times(took)}
 
 
 def call_times(took: list[float]) -> dict[str, float | None]:
@@ -277,6 +284,8 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=0)
     parser.add_argument("--table", choices=TABLES, default="ready")
     parser.add_argument("--two-parts", type=float, default=TWO_PARTS)
+    parser.add_argument("--numbers", type=int, default=ANY_NUMBER)
+    parser.add_argument("--suppressed", type=int, default=0)
     arguments = parser.parse_args()
     json.dump(uvloop.run(WORK[arguments.kind](arguments, Ledger(arguments.ledger))), sys.stdout)
 

@@ -74,6 +74,7 @@ class Sink:
         self.at = array("d")  # when each submit_sm was read
         self.emergencies: dict[str, float] = {}  # single jobs: recipient -> when its submit_sm was read
         self.recipients: list[bytes] | None = None  # of each submit_sm, for the log
+        self.begun: dict[bytes, bytes] = {}  # jobs of several parts whose last one is not here yet
         self.owed: dict[bytes, int] = {}  # jobs of several parts: receipts not yet answered
         self.next_id = int(time.time()) * 1000
         self.orphans: list[Receipt] = []  # of sessions that ended
@@ -176,10 +177,13 @@ class Session(asyncio.Protocol):
         number = buffer[destination + 2 : end - 1]
         parts = part = 1
         job = None
+        sink.next_id += 1
         if esm_class & UDH:  # 05 00 03 reference parts part
             parts, part = buffer[rest + 9], buffer[rest + 10]
-            job = number + buffer[rest + 8 : rest + 9]
-        sink.next_id += 1
+            named = number + buffer[rest + 8 : rest + 9]  # a number may get a reference again
+            if part == 1 or named not in sink.begun:
+                sink.begun[named] = b"%b %d" % (named, sink.next_id)
+            job = sink.begun.pop(named) if part == parts else sink.begun[named]
         message_id = b"%d" % sink.next_id
         answers.append(HEADER.pack(17 + len(message_id), SUBMIT_SM_RESP, 0, sequence) + message_id + b"\0")
         sink.at.append(now)

@@ -30,6 +30,7 @@ PAGES: Final[dict[str, dict[str, Callable[[Evidence], Iterable[str]]]]] = {
         "peers": others.peers,
         "backlog": others.backlog,
         "flood": others.flood,
+        "policy": others.policy,
         "queue": others.queue,
         "codec": others.codec,
         "locust": others.locust,

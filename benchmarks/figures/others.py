@@ -124,6 +124,30 @@ def flood(evidence: Evidence) -> Iterator[str]:
         yield from note(result)
 
 
+@newest("policy", "comparison")
+def policy(document: Document) -> Iterator[str]:
+    """The load with rules beside the same load without."""
+    ruled = [run for run in document["runs"] if run["run"] == "ruled"]
+    rows = ruled[0]["account"]["rows"]
+    share = sum(run["account"]["blocked"] for run in ruled) / sum(run["account"]["enqueued"] for run in ruled)
+    told = f"{rows['suppression']:,} suppressions, {rows['consent']:,} consents, windows"
+    yield f"{told}; {share:.1%} of the jobs blocked."
+    yield ""
+    yield from table(
+        ("figure", "without", "with", "with / without", "each pair"),
+        (
+            (
+                name,
+                f"{one['a']:,.3f}",
+                f"{one['b']:,.3f}",
+                f"{one['ratio']:.2f}",
+                ", ".join(f"{ratio:.2f}" for ratio in one["ratios"]),
+            )
+            for name, one in document["comparison"].items()
+        ),
+    )
+
+
 @newest("queue", "medians")
 def queue(document: Document) -> Iterator[str]:
     """The queue alone beside others."""
