@@ -44,6 +44,7 @@ class JobView:
 
     state: dict[str, object]  # as the view tocsin.job_status
     parts: list[dict[str, object]] | None  # None: this user may not read the evidence
+    history: list[dict[str, object]]  # as tocsin.job_evidence, oldest first
 
 
 async def enqueue(
@@ -96,7 +97,10 @@ async def look(connection: Connection, job_id: int) -> JobView | None:
         return None
     (evidence,) = await connection.fetch("may_read_evidence")
     parts = await connection.fetch("job_parts", job_id) if evidence["allowed"] else None
-    return JobView(dict(state), None if parts is None else [dict(part) for part in parts])
+    history = [
+        dict(row) | {"detail": json.loads(row["detail"])} for row in await connection.fetch("job_evidence", job_id)
+    ]
+    return JobView(dict(state), None if parts is None else [dict(part) for part in parts], history)
 
 
 async def cancel(connection: Connection, job_id: int) -> str:

@@ -66,14 +66,14 @@ class Inquiries:
             for row in await connection.fetch("take_inquiries", texts(self._epochs), array(self._epochs.values())):
                 self._ask(row)
 
-    async def prune(self, connection: Connection) -> None:
-        """Forget what was asked a week ago.
+    async def prune(self, connection: Connection, days: int) -> None:
+        """Forget what was asked so many days ago.
 
         Raises:
             StoreUnavailable: to be called again.
 
         """
-        await connection.fetch("prune_inquiries")
+        await connection.fetch("prune_inquiries", days)
 
     def _ask(self, row: Record) -> None:
         settings = self._links.get(row["link"])

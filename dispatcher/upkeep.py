@@ -117,7 +117,7 @@ class Upkeep:
             ("give_up_receipts", give_up_s, self._give_up_receipts),
             ("incomplete", 5.0, self._incomplete),
             ("inquiries", 1.0, self._inquiries.serve),
-            ("prune_inquiries", 3600.0, self._inquiries.prune),
+            ("prune_inquiries", 3600.0, self._prune_inquiries),
             ("measure", 15.0, self._measure),
             ("measure_doubt", 15.0, self._doubt.measure),
             ("forget_resent", 3600.0, self._forget_resent),
@@ -224,6 +224,9 @@ class Upkeep:
 
     async def _prune_keys(self, connection: Connection) -> None:
         await connection.fetch("prune_keys")
+
+    async def _prune_inquiries(self, connection: Connection) -> None:
+        await self._inquiries.prune(connection, self._settings.retention_days)
 
     async def _prune_journal(self, connection: Connection) -> None:
         """Drop journals of claims whose commit was never seen: nobody holds their jobs."""

@@ -127,7 +127,7 @@ wait_option = click.option(
 @click.option("--query", is_flag=True, help="Ask the SMSC about parts without a final receipt (query_sm).")
 @wait_option
 def job(path: str, job_id: int, wait_s: float, *, query: bool, as_json: bool) -> int:
-    """Show one job with the evidence of its parts.
+    """Show one job, and how it came to its state: what happened, when, and under which rules.
 
     What the SMSC says to --query is shown and changes no state: receipts do.
     """
@@ -144,13 +144,16 @@ def job(path: str, job_id: int, wait_s: float, *, query: bool, as_json: bool) ->
     if view is None:
         raise Stopped(REFUSED, f"job {job_id}: unknown")
     if as_json:
-        print_json(view.state | {"evidence": view.parts} | ({"smsc": [asdict(one) for one in said]} if query else {}))
+        print_json(
+            view.state
+            | {"evidence": view.parts, "history": view.history}
+            | ({"smsc": [asdict(one) for one in said]} if query else {})
+        )
         return DONE
     for name, value in view.state.items():
         click.echo(f"{name:<13}{shown(value)}")
-    for part in view.parts or []:
-        facts = [f"{name} {shown(value)}" for name, value in part.items() if value is not None]
-        click.echo("  " + ", ".join(facts))
+    for row in view.history:
+        click.echo("  " + _happened(row))
     for one in said:
         click.echo(f"  part {one.part}, {one.link}: {_said(one)}")
     if query and not said:
@@ -186,6 +189,16 @@ def cancel(path: str, job_id: int, wait_s: float, *, as_json: bool) -> int:
         raise Stopped(REFUSED, f"job {job_id}: {outcome}")
     click.echo(outcome)
     return DONE
+
+
+def _happened(row: dict[str, object]) -> str:
+    """One row of the history, for people: an instant, what happened, and what is known besides."""
+    detail = row["detail"]
+    assert isinstance(detail, dict)
+    part = {"part": row["part"], "link": row["link"], "reason": row["reason"]}
+    facts = part | detail | {"policy": row["policy"]}
+    known = [f"{name} {shown(value)}" for name, value in facts.items() if value is not None]
+    return f"{shown(row['at'])}  {row['what']}" + "".join(f", {fact}" for fact in known)
 
 
 def _is_cancelled(view: queue.JobView, said: list[queue.Asked]) -> bool:

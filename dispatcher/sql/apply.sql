@@ -109,8 +109,10 @@ with given as materialized (
 select ((select count(*) from absent) + (select count(*) from present))::int as written;
 
 -- name: apply_note
--- Notes which file the rows came from, unless the latest note says so already. $1 its hash, $2 rows written.
--- Locks: none but its row.
-insert into tocsin.applied (file_hash)
-select $1::text
-where $2::int > 0 or $1::text is distinct from (select a.file_hash from tocsin.applied a order by a.at desc limit 1);
+-- Notes which file the rows came from and which rules they come to, unless the latest note says so already. $1 the file's hash, $2 rows
+-- written. Locks: none but its row.
+insert into tocsin.applied (file_hash, policy)
+select $1::text, p.policy from (select tocsin.policy_digest() as policy) p
+where $2::int > 0
+   or not exists (select from (select a.file_hash, a.policy from tocsin.applied a order by a.at desc limit 1) latest
+                  where latest.file_hash = $1::text and latest.policy = p.policy);

@@ -31,6 +31,10 @@ from tocsin.sent s
 where s.job_id = $1::bigint and (s.app = session_user or tocsin.sees_all())
 order by s.part, s.submitted_at;
 
+-- name: job_evidence
+-- How one job came to its state, oldest first. $1 its id. Index: primary keys, (job_id) of each partition. Locks: none.
+select at, what, part, link, reason, policy, detail from tocsin.job_evidence($1::bigint);
+
 -- name: cancel
 -- $1 the job's id. Returns cancelled, too_late or unknown. Locks: the job's row. Needs read committed.
 select tocsin.cancel($1::bigint) as outcome;

@@ -46,5 +46,5 @@ from unnest($1::text::bigint[], $2::text::text[], $3::text::bigint[], $4::text::
 where i.inquiry_id = o.id and i.answered_at is null;
 
 -- name: prune_inquiries
--- Those of a week ago and older; operator_log keeps who asked. Index: inquiry (asked_at). Locks: the rows.
-delete from tocsin.inquiry where asked_at < now() - interval '7 days';
+-- Those that are older than $1 days, as the segments that they ask about are. Index: inquiry (asked_at). Locks: the rows.
+delete from tocsin.inquiry where asked_at < now() - make_interval(days => $1::int);

@@ -46,13 +46,13 @@ begin
 
     -- apps: the functions and the views. A view's own functions are called with its reader's rights.
     grant execute on function tocsin.enqueue, tocsin.enqueue_many, tocsin.cancel, tocsin.job_status, tocsin.suppress, tocsin.lift,
-                              tocsin.record_consent, tocsin.revoke_consent, tocsin.consent_evidence, tocsin.check,
+                              tocsin.record_consent, tocsin.revoke_consent, tocsin.consent_evidence, tocsin.check, tocsin.job_evidence,
                               tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending to tocsin_app;
     grant select on tocsin.job_status, tocsin.inbox, tocsin.event to tocsin_app;
 
     -- auditors: evidence and configuration. No column that holds what was written to or by a person: body, text, octets,
     -- options, evidence of a suppression.
-    grant execute on function tocsin.job_status, tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending
+    grant execute on function tocsin.job_status, tocsin.job_evidence, tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending
         to tocsin_auditor;
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
                     tocsin.link, tocsin.instance, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, 

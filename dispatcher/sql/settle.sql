@@ -53,9 +53,10 @@ with fence as materialized (
     where a.more_parts is not null
 ), into_sent as (
     insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
-                             enqueued_at, app, message_id, reason, resends)
+                             enqueued_at, app, message_id, reason, resends, answered_ms)
     select now() - make_interval(secs => a.age), a.id, a.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
-           a.client_ref, a.enqueued_at, a.app, a.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0)
+           a.client_ref, a.enqueued_at, a.app, a.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0),
+           least(a.age * 1000, 2147483647)::int
     from answer a
 ), keeping as materialized (
     select name, keep_text_days from tocsin.category where keep_text_days > 0

@@ -263,8 +263,9 @@ def test_job_shows_that_it_may_have_come_twice(command):
         "2",
         "1",
     )
-    (part,) = [line for line in command.out.splitlines() if line.startswith(" ")]
-    assert "reason POSSIBLE_DUPLICATE, resends 1" in part
+    (part,) = [line for line in command.out.splitlines() if "part_submitted" in line]
+    assert "reason POSSIBLE_DUPLICATE, " in part
+    assert ", resends 1" in part
 
 
 def test_job_shows_no_control_characters(command):

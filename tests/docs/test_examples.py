@@ -179,6 +179,7 @@ async def test_sql(database_url, tmp_path):
             "2|4|blocked|NO_ROUTE",
             "3||invalid|body: empty",
             "cancelled|CANCELLED||1|0|",
+            "|job_cancelled||simulator|CANCELLED|",
             "inbound.received|1|",
             "job.cancelled|1|",
         ):

@@ -39,6 +39,10 @@ select tocsin.cancel(1);
 select state, reason, retry, parts, attempts, final_at from tocsin.job_status(1);
 -- status]
 
+-- [evidence
+select at, what, part, link, reason, policy, detail from tocsin.job_evidence(1);
+-- evidence]
+
 -- [read
 begin;
 select seq as after from frontdesk.progress where reader = 'outcomes' for update \gset
