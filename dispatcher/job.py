@@ -48,6 +48,7 @@ class Outcome:
     state: str = ""  # of CLOSED: failed, expired, blocked
     reason: str = ""
     delay_s: float = 0.0  # of DEFERRED
+    is_refused: bool = False  # the person refuses it: the SMSC is asked to cancel what it has of it
 
     @property
     def told(self) -> str:
@@ -209,7 +210,9 @@ def closed(job: Job, state: str, reason: str) -> Outcome:
     if job.resends and state in ("expired", "blocked"):
         job.doubt = job.all_parts & ~job.done
         return UNCERTAIN
-    return Outcome(What.CLOSED, "failed", "PARTIAL") if job.done else Outcome(What.CLOSED, state, reason)
+    if job.done:
+        return Outcome(What.CLOSED, "failed", "PARTIAL", is_refused=state == "blocked")
+    return Outcome(What.CLOSED, state, reason)
 
 
 def deferred(job: Job, reason: str, delay_s: float) -> Outcome:

@@ -161,7 +161,10 @@ class Settler:
                         ending.append(job.batch.number)
             self._flushing = frozenset(jobs)
             try:
-                written = await self._settle(connection, settling, batches + ending)
+                if refused := [job.id for job, outcome, _ in settling if outcome.is_refused]:
+                    written = await self._settle_refused(connection, settling, batches + ending, refused)
+                else:
+                    written = await self._settle(connection, settling, batches + ending)
             except BaseException:
                 self._batches[:0] = batches
                 self._put_back(settling)
@@ -211,6 +214,20 @@ class Settler:
             array([_nested([str(now - answer.written_at) for answer in others]) for others in more]),
         )
         return set(rows[0][0] or ())
+
+    async def _settle_refused(
+        self,
+        connection: Connection,
+        settling: list[tuple[Job, Outcome, list[Accepted]]],
+        batches: list[int],
+        refused: list[int],
+    ) -> set[int]:
+        """Settle, and have SMSCs asked to cancel the accepted parts of what people refuse: both or neither."""
+        async with connection.transaction():
+            written = await self._settle(connection, settling, batches)
+            rows = await connection.fetch("cancel_refused", array([number for number in refused if number in written]))
+        log.info("refused_in_flight", jobs=len(refused), segments=rows[0]["segments"])
+        return written
 
     def _committed(self, link: str, answer: Accepted) -> None:
         self._unsettled.discard((link, answer.message_id))

@@ -125,6 +125,7 @@ LOGGED = {
     " removed, changed live, bound anew.",
     "reload_needs_restart": "SIGHUP: keys of the file that only a restart applies.",
     "reload_refused": "SIGHUP: the file is wrong or the database away; nothing was changed.",
+    "refused_in_flight": "People refused what was under way: the SMSC is asked to cancel the segments that it has.",
     "segment_unencodable": "A segment does not fit its fields; its job fails.",
     "session_bound": "A bind was accepted.",
     "session_ended": "A session is over: how long it was bound, what it sent.",

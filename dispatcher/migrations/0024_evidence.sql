@@ -1,4 +1,5 @@
--- What happened to one message, in the order in which it happened: tocsin.job_evidence. And which rules were in force at each of its steps.
+-- What happened to one message, in the order in which it happened: tocsin.job_evidence, with the rules in force at each of its steps.
+-- And cancel_sm for what the SMSC has of a message that the person refuses meanwhile.
 
 -- When the answer to the segment was written down, in milliseconds after the segment was: the answer had come by then.
 -- Null: it came late, or a version without this column wrote the row.
@@ -27,6 +28,33 @@ $$;
 -- Of the events of a job those that no row of another table tells. Few jobs have one: it costs the others nothing.
 create index on tocsin.event_log (subject) where type in ('job.uncertain', 'job.resent');
 create index on tocsin.inquiry (job_id);
+
+-- ---------------------------------------------------------------- what is refused while parts of it are at the SMSC
+
+alter table tocsin.inquiry add column cause text not null default 'operator' check (cause in ('operator', 'refusal'));
+
+-- Asks about every accepted part of a job that has no final receipt; returns the inquiries' ids. Locks: none that others wait for.
+create function tocsin.ask_parts(wanted bigint, asked text, of_cause text) returns setof bigint
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    insert into tocsin.inquiry (kind, job_id, part, link, message_id, sender, recipient, cause)
+    select asked, s.job_id, s.part, s.link, s.message_id, s.sender, s.destination, of_cause
+    from tocsin.sent s
+    where s.job_id = wanted and s.message_id <> '' and s.receipt_state is null
+    order by s.part
+    returning inquiry_id
+$$;
+
+-- The same by an operator's hand, and its row in operator_log.
+create or replace function tocsin.ask_about(wanted bigint, asked text, why text, who text) returns setof bigint
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+begin
+    return query select * from tocsin.ask_parts(wanted, asked, 'operator');
+    if found then
+        perform tocsin.audit(asked, 'job', wanted::text, why, who);
+    end if;
+end $$;
+
+-- ---------------------------------------------------------------- evidence
 
 -- The ledger's entry by which a job was blocked: the first that said so and was not lifted before. A STOP holds in memory a moment before
 -- it is committed, so one that stands shortly after the end counts, too. Null: there is none.
@@ -122,18 +150,18 @@ begin
         from tocsin.event_log v
         where v.subject = wanted::text and v.type in ('job.uncertain', 'job.resent') and v.app = j.app
         union all
-        select 6, i.asked_at, 'smsc_' || i.kind || '_asked', i.part, i.link, null, jsonb_build_object('inquiry', i.inquiry_id)
+        select 7, i.asked_at, 'smsc_' || i.kind || '_asked', i.part, i.link, null, jsonb_build_object('inquiry', i.inquiry_id, 'cause', i.cause)
         from tocsin.inquiry i where i.job_id = wanted
         union all
-        select 7, i.answered_at, 'smsc_' || i.kind || '_answered', i.part, i.link, null,
+        select 8, i.answered_at, 'smsc_' || i.kind || '_answered', i.part, i.link, null,
                jsonb_build_object('inquiry', i.inquiry_id, 'outcome', i.outcome, 'command_status', i.command_status, 'state', i.message_state)
         from tocsin.inquiry i where i.job_id = wanted and i.answered_at is not null
         union all
-        select 8, o.at, 'operator_' || o.verb, null, null, null,
+        select 9, o.at, 'operator_' || o.verb, null, null, null,
                case when everyone then jsonb_build_object('person', o.person, 'by', o.by_user, 'why', nullif(o.reason, '')) else '{}' end
         from tocsin.operator_log o where o.kind = 'job' and o.subject = wanted::text
         union all
-        select 9, j.moment, 'job_' || j.state, null, j.link, j.reason,
+        select 6, j.moment, 'job_' || j.state, null, j.link, j.reason,
                case j.place when 1 then jsonb_build_object(
                         'suppression_event', entry,
                         'consent_event', case when j.reason in ('CONSENT_MISSING', 'CONSENT_REVOKED') then consent end)

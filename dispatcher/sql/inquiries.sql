@@ -3,6 +3,12 @@
 -- Index: sent (job_id). Locks: none that others wait for.
 select ask_about as id from tocsin.ask_about($1::bigint, $2::text, $3::text, $4::text);
 
+-- name: cancel_refused
+-- Has the accepted parts of the jobs $1, an array literal in text, cancelled, as their recipients refuse them. Returns how many there are.
+-- Index: sent (job_id). Locks: none that others wait for.
+select count(a.inquiry_id)::int as segments
+from unnest($1::text::bigint[]) j (id), tocsin.ask_parts(j.id, 'cancel', 'refusal') a (inquiry_id);
+
 -- name: inquiries
 -- What came of the inquiries $1, an array literal in text, in order. Index: primary key. Locks: none.
 select inquiry_id, part, link, answered_at is not null as is_over, coalesce(outcome, 'unanswered') as outcome,

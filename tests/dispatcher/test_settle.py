@@ -69,6 +69,26 @@ async def test_a_retry_spends_an_attempt_and_waits_but_not_past_the_end_of_its_t
         assert (row["attempt"], row["in_time"]) == (1, True)
 
 
+async def test_what_the_smsc_has_of_a_refused_message_is_to_be_cancelled(tmp_path, queue_url):
+    """In the transaction that ends it; not of one whose time was over, nor where nothing was accepted."""
+    async with instance(tmp_path, queue_url) as one:
+        refused, expired, unsent = [await claimed(one, TWO_PARTS) for _ in range(3)]
+        for job in (refused, expired):
+            one.answered(job, [(1, ACCEPTED, 0, f"m{job.id}")])
+        await one.flush()
+        assert await one.app.value("select count(*) from tocsin.inquiry") == 0
+        one.settler.put(refused, closed(refused, "blocked", "SUPPRESSED_OPT_OUT"))
+        one.settler.put(expired, closed(expired, "expired", "EXPIRED"))
+        one.settler.put(unsent, closed(unsent, "blocked", "SUPPRESSED_OPT_OUT"))
+
+        await one.flush()
+
+        rows = await one.app.fetch("select kind, job_id, part, message_id, cause from tocsin.inquiry")
+        assert [tuple(row) for row in rows] == [("cancel", refused.id, 1, f"m{refused.id}", "refusal")]
+        assert [await one.app.reason(job.id) for job in (refused, expired)] == ["PARTIAL", "PARTIAL"]
+        assert await one.app.value("select count(*) from tocsin.operator_log") == 0
+
+
 async def test_parts_are_recorded_as_they_are_accepted(tmp_path, queue_url):
     """After a crash only the rest goes out."""
     async with instance(tmp_path, queue_url) as one:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,7 @@ from tests.journey.many_stops import many_stops
 from tests.journey.running import LINK, journey, until
 
 if TYPE_CHECKING:
+    from tests.fakes.smsc import Logged
     from tests.journey.running import Journey
 
 PATIENT = "447700900123"
@@ -126,6 +129,49 @@ async def test_a_long_text_that_was_stopped_half_way_has_failed(tmp_path, queue_
         assert await world.app.reason(job) == "PARTIAL"
         await world.smsc.until(lambda: any("START" in text for text in sent_to(world)))
         assert sum("xxx" in text for text in sent_to(world)) == parts < 3
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "outcome"),
+    [(0x80000008, 0, "answered"), (0x80000008, 0x11, "answered"), (0x80000000, 0x03, "unsupported")],
+    ids=["cancelled", "too_late", "not_offered"],
+)
+async def test_case_1_stop_while_parts_are_in_flight(tmp_path, queue_url, response, status, outcome):
+    """The rest never leaves, the SMSC is asked to cancel what it has, it is confirmed once; evidence has the order."""
+    async with journey(tmp_path, queue_url, throughput_per_s=2) as world:
+
+        def answer(logged: Logged) -> None:
+            if logged.command == "cancel_sm" and not logged.sent:
+                world.smsc.sessions[0].send_raw(struct.pack(">LLLL", 16, response, status, logged.sequence))
+
+        world.smsc.on_log = answer
+        job = await world.app.enqueue(PATIENT, "x" * 450)
+        await until(lambda: world.app.sent(job))
+        text_to(world, "stop")
+        await world.smsc.seen("deliver_sm_resp")
+        await world.app.until_state(job, "failed")
+        await until(
+            lambda: world.app.value("select count(*) > 0 and bool_and(answered_at is not null) from tocsin.inquiry")
+        )
+        await world.smsc.until(lambda: any("START" in text for text in sent_to(world)))
+
+        parts = await world.app.sent(job)
+        assert 0 < len(parts) < 3
+        asked = b"".join(pdu.octets for pdu in world.smsc.received("cancel_sm"))
+        if outcome == "answered":
+            assert all(row["message_id"].encode() + b"\0" in asked for row in parts)
+        assert sum("START" in text for text in sent_to(world)) == 1
+        assert sum("xxx" in text for text in sent_to(world)) == len(parts)
+
+        rows = await world.app.fetch("select * from tocsin.job_evidence($1)", job)
+        steps = [row["what"] for row in rows]
+        assert steps.index("part_submitted") < steps.index("suppression_added") < steps.index("job_failed")
+        assert steps.index("job_failed") < steps.index("smsc_cancel_asked") < steps.index("smsc_cancel_answered")
+        assert steps.count("smsc_cancel_answered") == len(parts)
+        said = [json.loads(row["detail"]) for row in rows if row["what"] == "smsc_cancel_answered"]
+        assert (said[0]["outcome"], said[0]["command_status"]) == (outcome, status)
+        (stop,) = [json.loads(row["detail"]) for row in rows if row["what"] == "suppression_added"]
+        assert stop["inbound_id"] == await world.app.value("select inbound_id from tocsin.inbox")
 
 
 @pytest.mark.parametrize(
