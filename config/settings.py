@@ -185,6 +185,7 @@ class CategorySettings:
     max_parts: Annotated[int, Between(1, 255)] = 10
     keep_text_days: Annotated[int, Between(0, 3650)] = 0
     substitute: bool = True  # where a link does it
+    job_states: bool = False  # apps hear of each state
     tlv: tuple[tuple[int, bytes], ...] = ()  # tag, value: added to its submit_sm, before the link's of the same tag
 
 

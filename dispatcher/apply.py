@@ -82,4 +82,5 @@ def _category(category: CategorySettings) -> dict[str, object]:
         "keep_text_days": category.keep_text_days,
         "substitute": category.substitute,
         "consent": category.consent,
+        "job_states": category.job_states,
     }

@@ -35,16 +35,21 @@ MADE = "<!-- made by docs/generate.py; do not edit -->\n"
 EVENTS = {
     "job.blocked": ("job", "It will not be sent: a rule forbids it, or no route leads there.", "reason"),
     "job.cancelled": ("job", "The app, or an operator, took it back in time.", "reason"),
-    "job.deferred": ("job", "Its window is closed (`WINDOW_CLOSED`): it waits until then (UTC).", "reason, until"),
+    "job.deferred": (
+        "job",
+        "Its window is closed (`WINDOW_CLOSED`), or with `job_states` it was put off after it had been under way: it waits until then (UTC).",
+        "reason, until",
+    ),
     "job.delivered": ("job", "Every segment's receipt says delivered. Final.", ""),
     "job.expired": ("job", "Its time ran out before the SMSC took it.", "reason"),
     "job.failed": ("job", "It ended before acceptance, or in part (`PARTIAL`): the reason says why.", "reason"),
     "job.resent": ("job", "What was in doubt goes once more, by rule or by an operator.", "reason, resends"),
     "job.submitted": (
         "job",
-        "The SMSC took every segment; told where the link asks for no receipts, and at the end of doubt.",
+        "The SMSC took every segment; told where no receipt is asked for, at the end of doubt, and with `job_states`.",
         "",
     ),
+    "job.queued": ("job", "What was put off is due; told of a category with `job_states`.", ""),
     "job.uncertain": ("job", "A segment was written and never answered.", "reason"),
     "job.undelivered": (
         "job",

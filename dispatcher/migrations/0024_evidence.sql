@@ -26,7 +26,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 
 -- Of the events of a job those that no row of another table tells. Few jobs have one: it costs the others nothing.
-create index on tocsin.event_log (subject) where type in ('job.uncertain', 'job.resent');
+create index on tocsin.event_log (subject) where type in ('job.uncertain', 'job.resent', 'job.deferred');
 create index on tocsin.inquiry (job_id);
 
 -- ---------------------------------------------------------------- what is refused while parts of it are at the SMSC
@@ -148,7 +148,7 @@ begin
         union all
         select 5, v.at, replace(v.type, '.', '_'), null, null, v.reason, coalesce(v.detail, '{}')
         from tocsin.event_log v
-        where v.subject = wanted::text and v.type in ('job.uncertain', 'job.resent') and v.app = j.app
+        where v.subject = wanted::text and v.type in ('job.uncertain', 'job.resent', 'job.deferred') and v.app = j.app
         union all
         select 7, i.asked_at, 'smsc_' || i.kind || '_asked', i.part, i.link, null, jsonb_build_object('inquiry', i.inquiry_id, 'cause', i.cause)
         from tocsin.inquiry i where i.job_id = wanted
@@ -171,6 +171,36 @@ begin
         select 10, j.moment, 'due', null, j.link, j.reason, '{}' where j.place = 2
     ) e
     order by e.at, e.place, e.part;
+end $$;
+
+-- ---------------------------------------------------------------- events of each state
+
+alter table tocsin.category add column job_states boolean not null default false;
+
+-- One part of a job in doubt was answered. Returns doubtful (other parts still are), resolved (none is, the parts not
+-- accepted go now) or submitted (every part was accepted). The caller holds the row of uncertain.
+create or replace function tocsin.settle_doubt(u tocsin.uncertain, which int, accepted boolean) returns text
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    zero constant varbit := repeat('0', u.parts)::varbit;
+begin
+    u.doubt := set_bit(u.doubt, which - 1, 0);
+    if accepted then
+        u.done := set_bit(coalesce(u.done, zero), which - 1, 1);
+    end if;
+    if u.doubt <> zero then
+        update tocsin.uncertain t set done = u.done, doubt = u.doubt where t.id = u.id;
+        return 'doubtful';
+    end if;
+    delete from tocsin.uncertain t where t.id = u.id;
+    if u.done is null or position('0' in u.done::text) > 0 then     -- parts remain: they are in no doubt, send them
+        perform tocsin.defer(u, 'RETRY_LATE_ANSWER');
+        perform tocsin.tell(u.app, 'job.deferred', u.id, u.client_ref, u.category, 'RETRY_LATE_ANSWER')
+        from tocsin.category c where c.name = u.category and c.job_states;
+        return 'resolved';
+    end if;
+    perform tocsin.keep_text(u.id, u.category, u.body);
+    return 'submitted';
 end $$;
 
 revoke execute on all functions in schema tocsin from public;

@@ -42,17 +42,20 @@ select ((select count(*) from absent) + (select count(*) from present))::int as 
 -- jobs and evidence name it, and without a sender that allows it nothing new comes in. $1 a JSON array of objects.
 -- Locks: the rows written. Returns their number.
 with present as (
-    insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent)
-    select name, lane, make_interval(secs => time_to_live_s), on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent
+    insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent,
+                                 job_states)
+    select name, lane, make_interval(secs => time_to_live_s), on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent,
+           job_states
     from jsonb_to_recordset($1::text::jsonb)
         g (name text, lane smallint, time_to_live_s float8, on_doubt text, stop text, flash text, max_parts smallint,
-           keep_text_days smallint, substitute bool, consent bool)
+           keep_text_days smallint, substitute bool, consent bool, job_states bool)
     except
-    select name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent from tocsin.category
+    select name, lane, time_to_live, on_doubt, stop, flash, max_parts, keep_text_days, substitute, consent, job_states
+    from tocsin.category
     on conflict (name) do update
     set lane = excluded.lane, time_to_live = excluded.time_to_live, on_doubt = excluded.on_doubt, stop = excluded.stop,
         flash = excluded.flash, max_parts = excluded.max_parts, keep_text_days = excluded.keep_text_days,
-        substitute = excluded.substitute, consent = excluded.consent
+        substitute = excluded.substitute, consent = excluded.consent, job_states = excluded.job_states
     returning name
 )
 select count(*)::int as written from present;

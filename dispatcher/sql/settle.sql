@@ -58,13 +58,13 @@ with fence as materialized (
            a.client_ref, a.enqueued_at, a.app, a.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0),
            least(a.age * 1000, 2147483647)::int
     from answer a
-), keeping as materialized (
-    select name, keep_text_days from tocsin.category where keep_text_days > 0
+), special as materialized (                           -- categories whose texts are kept, or of which each state is told
+    select name, keep_text_days, job_states from tocsin.category where keep_text_days > 0 or job_states
 ), into_text as (
     insert into tocsin.sent_text (drop_on, job_id, body)
     select tocsin.text_drop_on(c.keep_text_days), g.id, g.body
-    from gone g join keeping c on c.name = g.category
-    where g.what = 1 and (select count(*) from keeping) > 0
+    from gone g join special c on c.name = g.category and c.keep_text_days > 0
+    where g.what = 1 and (select count(*) from special) > 0
 ), into_deferred as (
     insert into tocsin.deferred (due_at, id, link, lane, app, client_ref, recipient, sender, body, category, flash, options,
                                  enqueued_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
@@ -91,15 +91,14 @@ with fence as materialized (
 ), told as (
     select g.id, g.app, g.client_ref, g.category, nullif(g.reason, '') as reason,
            case g.what when 1 then 'job.submitted' when 2 then 'job.deferred' when 3 then 'job.' || g.state else 'job.uncertain' end as type,
-           case when g.what = 2 then g.delay_s end as wait_s
-    from gone g where g.what in (3, 4) or g.what = 2 and g.reason = 'WINDOW_CLOSED' or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
+           case g.what when 2 then jsonb_build_object('until', to_char(least(now() + make_interval(secs => g.delay_s), g.expires_at)
+                                                                       at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) end as detail
+    from gone g where g.what in (3, 4) or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
+        or g.what = 2 and g.reason = 'WINDOW_CLOSED' or g.what in (1, 2) and g.category in (select c.name from special c where c.job_states)
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,
-           t.client_ref, t.category, t.reason,
-           case when t.wait_s is not null then
-               jsonb_build_object('until', to_char((now() + make_interval(secs => t.wait_s)) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))
-           end
+           t.client_ref, t.category, t.reason, t.detail
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
 select array_agg(id) as ids from accepted;   -- one row, since a row a job costs more than the array

@@ -20,6 +20,13 @@ with due as materialized (
     select link, lane, id, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at, due_at, expires_at,
            cancel_group, attempt, resends, parts, done, first_wire_at
     from gone
+), queued as (                                          -- of categories of which each state is told
+    select g.id, g.app, g.client_ref, g.category from gone g
+    where g.category in (select c.name from tocsin.category c where c.job_states)
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category)
+    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), q.app, 'job.queued', q.id::text, q.client_ref, q.category
+    from (select tocsin.event_seq(count(*)) as base from queued having count(*) > 0) b, queued q
 )
 select link, lane, id, coalesce(reason = 'REQUEUED', false) as requeued from gone;
 
