@@ -262,7 +262,7 @@ class Binds:
         link = self._settings.name
         if isinstance(event, Bound):
             live.bound_at = now
-            log.info("session_bound", link=link, kind=live.kind, smsc=event.system_id)
+            log.info("session_bound", link=link, kind=live.kind)
             if live.kind != "receiver":
                 self._on_state("bound", live.kind)
         elif isinstance(event, BindRefused):

@@ -110,9 +110,8 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The SMSC took the bind."""
+    """The SMSC took the bind. Its system_id is free text of the carrier's: it is read, and kept nowhere."""
 
-    system_id: str  # of the SMSC
     sc_interface_version: int | None  # None: not told, so TLVs may not be understood
 
 
@@ -531,7 +530,7 @@ class Session:
         self.state = _BOUND
         self._last_request_at = now
         version = pdu.tlv(Tag.SC_INTERFACE_VERSION)
-        events.append(Bound(pdu.text("system_id"), version[0] if version else None))
+        events.append(Bound(version[0] if version else None))
 
     def _read_malformed(self, error: MalformedBody, frame: bytes, events: list[Event]) -> None:
         header = error.header

@@ -137,7 +137,7 @@ class Session:
                 status = smsc.bind_statuses.popleft() if smsc.bind_statuses else 0
                 if not status:
                     self.bind = pdu
-                    self.send(f"{pdu.command}_resp", sequence=pdu.sequence, system_id="smsc")
+                    self.send(f"{pdu.command}_resp", sequence=pdu.sequence, system_id=smsc.system_id)
                     self._deliver_again()
                 else:
                     self.send_raw(_bare(f"{pdu.command}_resp", pdu.sequence, status))
@@ -250,6 +250,7 @@ class Smsc:
         self.repeat_after_s: float | None = None  # a refused deliver_sm is sent again; None: it is not
         self.throttle_above: int | None = None  # submit_sm in any sliding second; those above get ESME_RTHROTTLED
         self.id_prefix = "m"
+        self.system_id = "smsc"
         self.log: list[Logged] = []
         self.submits = 0  # submit_sm that were read
         self.on_log: Callable[[Logged], None] = lambda _: None

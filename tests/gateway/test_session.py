@@ -80,7 +80,7 @@ class TestBinding:
 
         events = session.receive(bind_resp(), 0.1)
 
-        assert events == [Bound("smsc", None)]
+        assert events == [Bound(None)]
         assert session.can_submit
 
     def test_the_version_of_the_smsc_is_told(self):
@@ -89,7 +89,7 @@ class TestBinding:
 
         events = session.receive(pdu(BIND_TRANSCEIVER | RESP, 1, b"smsc\0\x02\x10\x00\x01\x34"), 0.1)
 
-        assert events == [Bound("smsc", 0x34)]
+        assert events == [Bound(0x34)]
 
     @pytest.mark.parametrize(
         ("answer", "command_status"),

@@ -1,0 +1,83 @@
+"""Bad inputs and bad moments of healthcare messaging, each under its number, from the app to the SMSC."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from tests.fakes.smsc import Answer, Smsc
+from tests.journey.handset import Taken, messages
+from tests.journey.running import LINK, Child, app_of, journey, write_file
+
+PATIENT = "447700900123"
+STAFF = "447700900124"
+
+
+async def test_case_24_a_crash_between_a_write_and_its_answer(tmp_path, queue_url):
+    """An emergency goes once more, marked as perhaps double; a reminder stays in doubt. The evidence says both."""
+    async with Smsc() as smsc, app_of(queue_url) as app:
+        smsc.on_submit = lambda _: Answer(withhold=True)
+        async with Child(write_file(tmp_path, queue_url, {LINK: {"port": smsc.port}})) as child:
+            await smsc.seen("bind_transceiver", timeout_s=15)
+            reminder = await app.enqueue(PATIENT)
+            alert = await app.enqueue(STAFF, category="emergency")
+            await smsc.seen("submit_sm", 2)
+            child.kill()
+            await child.wait()
+            smsc.on_submit = lambda _: Answer()
+            await child.start()
+            await app.until_state(alert, "submitted", timeout_s=20.0)
+            await app.until_state(reminder, "uncertain")
+
+            written = [pdu.fields["destination_addr"] for pdu in smsc.received("submit_sm")]
+            assert (written.count(STAFF), written.count(PATIENT)) == (2, 1)
+            assert await app.reason(alert) == "POSSIBLE_DUPLICATE"
+            steps = {
+                job: [row["what"] for row in await app.fetch("select what from tocsin.job_evidence($1)", job)]
+                for job in (alert, reminder)
+            }
+            assert steps[alert] == ["enqueued", "job_uncertain", "job_resent", "part_submitted"]
+            assert steps[reminder] == ["enqueued", "job_uncertain"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dear {{ name }}, ${secret} %s {0}",
+        "'); drop table tocsin.ready; --",
+        "See https://clinic.example/a?b=1\r\nand\treply",
+        "Total \u202eFDP.exe\u202c of \u2066A\u2069\u200f",
+        "Bell \x07, escape \x1b[2J, delete \x7f, null-like \u0001",
+        "👩\u200d⚕️" * 12,
+    ],
+    ids=["template", "sql", "url", "bidi", "control", "emoji"],
+)
+async def test_case_29_a_text_is_data_and_arrives_as_it_was_enqueued(tmp_path, queue_url, text):
+    """Nothing in it is a template, a statement or a command to a link; nothing is taken out or turned round."""
+    async with journey(tmp_path, queue_url) as world:
+        job = await world.app.enqueue(PATIENT, text)
+        await world.app.until_state(job, "submitted")
+
+        taken = [
+            Taken(
+                pdu.fields["destination_addr"],
+                pdu.fields["data_coding"],
+                pdu.fields["esm_class"],
+                pdu.fields["short_message"],
+            )
+            for pdu in world.smsc.received("submit_sm")
+        ]
+        assert messages(taken) == {(PATIENT, text): 1}
+
+
+@pytest.mark.parametrize("text", ["Anna" * 1000, "Reminder for " + "Anna" * 150 + " 🙂"], ids=["long", "one_emoji"])
+async def test_case_29_a_text_of_too_many_parts_is_refused_whole(tmp_path, queue_url, text):
+    """A long name, or one emoji that makes two parts of each: TC400 names the field, and nothing is cut or sent."""
+    async with journey(tmp_path, queue_url, categories=[{"name": "transactional", "max_parts": 8}]) as world:
+        with pytest.raises(asyncpg.PostgresError) as raised:
+            await world.app.enqueue(PATIENT, text)
+
+        assert (raised.value.sqlstate, raised.value.column_name) == ("TC400", "body")
+        assert "Anna" not in str(raised.value)
+        assert await world.app.states() == {}
+        assert world.smsc.received("submit_sm") == []
