@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("roles_left_as_found")]
 
 FOLDER = EXAMPLES / "clinic"
 PATIENT = "+447700900123"
+WAITS = ("deferred", None)  # the second reminder
+CANCELLED = ("cancelled", "CANCELLED")
 CRASH = """
 import os, sys, clinic
 taken = clinic.take_reply
@@ -117,13 +119,36 @@ async def test_a_patient_is_reminded_and_confirms(tmp_path, database_url):
         at = hours(20)
         clinic.book(one.connection, "form-1", PATIENT, at)
         clinic.book(one.connection, "form-1", PATIENT, at)
-        await one.follow_until(lambda: one.reminders() == [("delivered", None)])
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
         assert one.appointment() == "booked"
         one.reply("Yes!")
         await one.follow_until(lambda: one.appointment() == "confirmed")
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), CANCELLED])
 
         assert one.smsc.submitted == 1
         assert one.texts() == ["Yes!"]
+
+
+async def test_who_does_not_answer_is_asked_once_more(tmp_path, database_url):
+    """Three hours before; the answer to that one counts as well, and there is no third."""
+    async with world(tmp_path, database_url) as one:
+        clinic.book(one.connection, "form-1", PATIENT, hours(4))
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as root:
+            await root.execute("update tocsin.deferred set due_at = now()")
+        await one.follow_until(lambda: one.reminders() == [("delivered", None)] * 2)
+        assert b"Please answer" in one.smsc.log[-1].pdu.octets("short_message")
+        one.reply("r")
+        await one.follow_until(lambda: one.appointment() == "to move")
+
+        assert one.smsc.submitted == 2
+
+
+async def test_who_is_reminded_late_gets_one_reminder(tmp_path, database_url):
+    """The hour of the second one has passed."""
+    async with world(tmp_path, database_url) as one:
+        clinic.book(one.connection, "form-1", PATIENT, hours(2))
+        await one.follow_until(lambda: one.reminders() == [("delivered", None)])
 
 
 async def test_a_moved_appointment_is_announced_at_its_new_time_alone(tmp_path, database_url):
@@ -131,7 +156,7 @@ async def test_a_moved_appointment_is_announced_at_its_new_time_alone(tmp_path, 
     async with world(tmp_path, database_url) as one:
         clinic.book(one.connection, "form-1", PATIENT, hours(100))
         assert clinic.move(one.connection, 1, hours(20)) == "cancelled"
-        await one.follow_until(lambda: one.reminders() == [("cancelled", "CANCELLED"), ("delivered", None)])
+        await one.follow_until(lambda: one.reminders() == [CANCELLED, CANCELLED, ("delivered", None), WAITS])
 
         assert one.smsc.submitted == 1
 
@@ -140,13 +165,14 @@ async def test_where_the_old_time_was_announced_the_new_one_goes_at_once(tmp_pat
     """Too late to cancel: the patient is told that it has moved, though the new time is far away."""
     async with world(tmp_path, database_url) as one:
         clinic.book(one.connection, "form-1", PATIENT, hours(20))
-        await one.follow_until(lambda: one.reminders() == [("delivered", None)])
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
         one.reply("yes")
         await one.follow_until(lambda: one.appointment() == "confirmed")
 
         assert clinic.move(one.connection, 1, hours(100)) == "too_late"
         assert one.appointment() == "booked", "the yes was said to another time"
-        await one.follow_until(lambda: one.reminders() == [("delivered", None)] * 2)
+        announced = [("delivered", None), CANCELLED, ("delivered", None), WAITS]
+        await one.follow_until(lambda: one.reminders() == announced)
         assert b"has been moved" in one.smsc.log[-1].pdu.octets("short_message")
 
 
@@ -171,7 +197,7 @@ async def test_who_cannot_be_reached_is_to_be_called(tmp_path, database_url):
         clinic.book(one.connection, "form-1", "+33612345678", hours(20))
 
         assert one.appointment() == "to call"
-        await one.follow_until(lambda: one.reminders() == [("blocked", "NO_ROUTE")])
+        await one.follow_until(lambda: one.reminders() == [("blocked", "NO_ROUTE")] * 2)
         assert one.appointment() == "to call"
 
 

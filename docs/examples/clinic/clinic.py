@@ -1,7 +1,7 @@
-"""A small clinic: books appointments, reminds patients a day before, and learns from their replies who will come.
+"""A small clinic: books appointments, reminds patients a day before and once more, and learns who will come.
 
     python clinic.py book REQUEST PHONE AT      the same request again books nothing twice
-    python clinic.py move APPOINTMENT AT        takes the old reminder back, or corrects it
+    python clinic.py move APPOINTMENT AT        takes the old reminders back, or corrects them
     python clinic.py follow                     reads outcomes and replies for as long as it runs
     python clinic.py list
 
@@ -19,8 +19,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 LEAD = timedelta(days=1)  # from the reminder to the appointment
+LAST = timedelta(hours=3)  # from the second one, which only those get who did not answer
 ATTEMPTS = 3
-YES = {"yes", "y", "ok"}
+CONFIRM = {"c", "confirm", "yes", "y", "ok"}
+RESCHEDULE = {"r", "reschedule"}
 LOST = {"blocked", "failed", "expired", "undelivered", "unknown"}  # ends after which somebody has to telephone
 
 
@@ -42,7 +44,7 @@ def together(connection, work, *arguments):
 
 
 def book(connection, request, phone, at):
-    """Book an appointment with its reminder, and give its row. A request that was heard before changes nothing."""
+    """Book an appointment with its reminders, and give its row. A request that was heard before changes nothing."""
     return together(connection, _book, request, phone.removeprefix("+"), at)
 
 
@@ -63,7 +65,7 @@ def _book(connection, request, phone, at):
 
 
 def move(connection, appointment_id, at):
-    """Move an appointment: its old reminder is taken back and a new one is enqueued, in one transaction."""
+    """Move an appointment: its old reminders are taken back and new ones are enqueued, in one transaction."""
     return together(connection, _move, appointment_id, at)
 
 
@@ -74,10 +76,7 @@ def _move(connection, appointment_id, at):
     ).fetchone()
     if appointment is None:
         raise LookupError(f"there is no appointment {appointment_id}")
-    last = connection.execute(
-        "select job_id from clinic.reminder where appointment_id = %s order by job_id desc limit 1", (appointment_id,)
-    ).fetchone()
-    answer = connection.execute("select tocsin.cancel(%s) as answer", (last["job_id"],)).fetchone()["answer"]
+    answer = _take_back(connection, appointment_id, appointment["moved"] - 1)[0]
     if answer == "cancelled":
         _remind(connection, appointment, "Reminder")
     else:  # too_late: the patient has read the old time, or will, or was never reached; so the new one goes at once
@@ -85,8 +84,28 @@ def _move(connection, appointment_id, at):
     return answer
 
 
+def _take_back(connection, appointment_id, moved):
+    """Cancel the reminders of one time of an appointment, the first one first; gives what Tocsin answers to each."""
+    reminders = connection.execute(
+        "select job_id from clinic.reminder where appointment_id = %s and moved = %s order by job_id",
+        (appointment_id, moved),
+    ).fetchall()
+    return [
+        connection.execute("select tocsin.cancel(%s) as answer", (reminder["job_id"],)).fetchone()["answer"]
+        for reminder in reminders
+    ]
+
+
 def _remind(connection, appointment, opening, *, at_once=False):
-    """Enqueue the reminder. The key names this appointment at this time, so no time is announced twice."""
+    """Enqueue the reminder, and a second one that is taken back once an answer comes."""
+    at = appointment["at"]
+    _enqueue(connection, appointment, opening, None if at_once else at - LEAD, "first")
+    if at - LAST > datetime.now(at.tzinfo):
+        _enqueue(connection, appointment, "Please answer", at - LAST, "second")
+
+
+def _enqueue(connection, appointment, opening, not_before, which):
+    """Enqueue one reminder. The key names it, this appointment and this time, so no time is announced twice."""
     at = appointment["at"]
     reminder = connection.execute(
         """
@@ -97,17 +116,17 @@ def _remind(connection, appointment, opening, *, at_once=False):
         """,
         {
             "phone": appointment["phone"],
-            "body": f"{opening}: {at:%A %d %B at %H:%M}. Reply YES to confirm.",
-            "key": f"{appointment['request']}/{appointment['moved']}",
-            "not_before": None if at_once else at - LEAD,  # an instant that has passed is as good as now
+            "body": f"{opening}: {at:%A %d %B at %H:%M}. Reply C to confirm, R to reschedule.",
+            "key": f"{appointment['request']}/{appointment['moved']}/{which}",
+            "not_before": not_before,  # an instant that has passed is as good as now
             "at": at,  # a reminder that comes later helps nobody
             "ref": f"appointment {appointment['id']}",
             "options": Jsonb({"cancel_group": f"appointment {appointment['id']}"}),
         },
     ).fetchone()
     connection.execute(
-        "insert into clinic.reminder (job_id, appointment_id, state, reason) values (%s, %s, %s, %s)",
-        (reminder["job_id"], appointment["id"], reminder["outcome"], reminder["reason"]),
+        "insert into clinic.reminder (job_id, appointment_id, moved, state, reason) values (%s, %s, %s, %s, %s)",
+        (reminder["job_id"], appointment["id"], appointment["moved"], reminder["outcome"], reminder["reason"]),
     )
     if reminder["outcome"] == "blocked":  # no error: it is booked, and somebody telephones
         connection.execute("update clinic.appointment set state = 'to call' where id = %s", (appointment["id"],))
@@ -150,7 +169,7 @@ def take_outcome(connection, job_id, state, reason):
 
 
 def take_reply(connection, inbound_id):
-    """Keep a patient's reply, and confirm the next appointment when it says yes."""
+    """Keep a patient's reply; it answers the question about the next appointment."""
     reply = connection.execute("select * from tocsin.inbox where inbound_id = %s", (inbound_id,)).fetchone()
     appointment = connection.execute(
         "select id from clinic.appointment where phone = %s and at > now() order by at limit 1", (reply["source"],)
@@ -160,11 +179,20 @@ def take_reply(connection, inbound_id):
         "insert into clinic.reply (inbound_id, appointment_id, text, at) values (%s, %s, %s, %s)",
         (inbound_id, appointment_id, reply["text"], reply["received_at"]),
     )
-    says_yes = reply["text"].strip(" .!").lower() in YES
-    connection.execute(
-        "update clinic.appointment set state = %s where id = %s",
-        ("confirmed" if says_yes else "to call", appointment_id),
-    )
+    word = reply["text"].strip(" .!").lower()
+    if appointment_id is not None:
+        take_answer(
+            connection, appointment_id, "confirm" if word in CONFIRM else "reschedule" if word in RESCHEDULE else ""
+        )
+
+
+def take_answer(connection, appointment_id, answer):
+    """Note what a patient answered, "" is anything else; who answered is not asked again."""
+    state = {"confirm": "confirmed", "reschedule": "to move"}.get(answer, "to call")
+    appointment = connection.execute(
+        "update clinic.appointment set state = %s where id = %s returning moved", (state, appointment_id)
+    ).fetchone()
+    _take_back(connection, appointment_id, appointment["moved"])
 
 
 def follow(connection):

@@ -11,13 +11,14 @@ create table clinic.appointment (
     phone    text not null,                             -- digits, with the country code
     at       timestamptz not null,
     moved    int not null default 0,                    -- how often
-    state    text not null default 'booked' check (state in ('booked', 'confirmed', 'to call'))
+    state    text not null default 'booked' check (state in ('booked', 'confirmed', 'to move', 'to call'))
 );
 create index on clinic.appointment (phone, at);
 
 create table clinic.reminder (
     job_id          bigint primary key,                 -- of Tocsin
     appointment_id  bigint not null references clinic.appointment,
+    moved           int not null,                       -- of which of its times
     state           text not null,                      -- queued, deferred, blocked; then as its events say
     reason          text
 );
