@@ -64,10 +64,20 @@ SMALL: Final = (
     Small("backlog", f"--conditions waiting --rounds 1 {SHORT} --backlog 20000 --throughput 1000"),
     Small("backlog", "--flood 1000 --throughput 400 --backlog 4000", "flood"),
     Small("policy", f"{SHORT} --rounds 1 --numbers 2000"),
+    Small("inbound", f"{SHORT} --offered 500 --mo-per-s 100"),
     Small("peers", f"--systems tocsin kannel-postgres --rounds 1 {SHORT}"),
     Small("locust", "--seconds 5 --users 10", missing=bench_locust.missing),
 )
-SECTIONS: Final = (others.codec, others.queue, others.backlog, others.flood, others.policy, others.peers, others.locust)
+SECTIONS: Final = (
+    others.codec,
+    others.queue,
+    others.backlog,
+    others.flood,
+    others.policy,
+    others.inbound,
+    others.peers,
+    others.locust,
+)
 
 
 @dataclass(slots=True)

@@ -191,6 +191,7 @@ class Run:
             [
                 *("benchmarks.sink", "--answer-ms", str(plan.answer_ms), "--deliver-window", str(plan.deliver_window)),
                 *(("--log", str(self.folder / "sink.txt")) if plan.log else ()),
+                *(("--mo-per-s", str(plan.mo_per_s), "--mo-to", plan.sender.lstrip("+")) if plan.mo_per_s else ()),
             ],
         )
         self.file = self.folder / "tocsin.toml"
@@ -202,6 +203,7 @@ class Run:
                 window=plan.window,
                 throughput=plan.throughput,
                 sessions=plan.sessions,
+                sender=plan.sender,
             )
             + self._configuration()
         )

@@ -29,6 +29,7 @@ from benchmarks.measure import calibrate
 from benchmarks.plan import UNLIMITED
 from benchmarks.stage import (
     CONFIGURATION,
+    SENDER,
     TOLD_TO_END,
     Child,
     Failed,
@@ -93,7 +94,15 @@ async def _start_daemon(held: list[Child], url: str, folder: Path, port: int, le
     """Apply the configuration, start the daemon and wait until it is bound."""
     file = folder / "tocsin.toml"
     file.write_text(
-        CONFIGURATION.format(directory=folder, url=url, port=port, window=1_000, throughput=UNLIMITED, sessions=1)
+        CONFIGURATION.format(
+            directory=folder,
+            url=url,
+            port=port,
+            window=1_000,
+            throughput=UNLIMITED,
+            sessions=1,
+            sender=SENDER,
+        )
     )
     apply = _start(held, "apply", ["-m", "benchmarks.daemon", "apply", "--config", str(file)], folder)
     if await apply.ended():

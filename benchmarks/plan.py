@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.enqueuer import TWO_PARTS
 from benchmarks.results import add_options
+from benchmarks.stage import SENDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,8 @@ class Plan:
     sessions: int = 1
     answer_ms: float = 5.0
     deliver_window: int = 100
+    sender: str = SENDER
+    mo_per_s: float = 0.0  # texts from handsets to the sender, which is a number then
     drain_s: float = 120.0
     kill: bool = False  # kill -9 the daemon in the middle, and start it again
     profile: Path | None = None

@@ -17,7 +17,7 @@ import asyncpg
 from prometheus_client import CollectorRegistry
 
 from benchmarks.enqueuer import CATEGORIES, ENQUEUE_MANY
-from benchmarks.stage import CONFIGURATION
+from benchmarks.stage import CONFIGURATION, SENDER
 from config.settings import load
 from dispatcher.apply import apply
 from dispatcher.claim import Claimer
@@ -158,7 +158,13 @@ class Ours(Queue):
         path = self.folder / "tocsin.toml"
         path.write_text(
             CONFIGURATION.format(
-                directory=self.folder, url=self.url, port=1, window=1_000, throughput=100_000, sessions=1
+                directory=self.folder,
+                url=self.url,
+                port=1,
+                window=1_000,
+                throughput=100_000,
+                sessions=1,
+                sender=SENDER,
             )
         )
         self._app = await asyncpg.connect(self.url)

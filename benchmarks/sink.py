@@ -3,7 +3,7 @@
 It shares no code with the gateway. Every submit_sm is answered after a fixed time; those that ask for a receipt get
 one a random time later, of the kind "Appendix B" (text, and no TLV unless ``--receipted-message-id`` is given), at most
 ``deliver_window`` of them unanswered a session. Message ids are decimal and ascend. A receipt that is refused comes
-again after a second.
+again after a second. With ``--mo-per-s`` and ``--mo-to`` handsets write besides (handsets.py).
 
 The third digit after the country code tells what a recipient belongs to (see ``enqueuer.recipient``):
 0 to 5 the load, by lane; 7 single confirmations; 8 single emergencies; 9 the preloaded backlog.
@@ -32,6 +32,7 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks import ledger as cell
+from benchmarks.handsets import Handsets
 from benchmarks.ledger import Ledger
 
 HEADER: Final = struct.Struct(">IIII")
@@ -65,9 +66,12 @@ class Sink:
         deliver_window: int,
         *,
         receipted_message_id: bool = False,
+        handsets: Handsets | None = None,
     ) -> None:
         self.cells = ledger.cells
         self.receipted_message_id = receipted_message_id
+        self.handsets = handsets
+        self.sessions: list[Session] = []  # bound
         self.answer_s = answer_s
         self.receipts_s = receipts_s
         self.deliver_window = deliver_window
@@ -114,6 +118,7 @@ class Sink:
             "each_second": seconds,
             "longest_gap_s": max((b - a for a, b in pairwise(inside)), default=0.0),
             "emergencies": self.emergencies,
+            **({"handsets": self.handsets.report()} if self.handsets is not None else {}),
         }
 
 
@@ -125,6 +130,7 @@ class Session(asyncio.Protocol):
         self.rest = b""
         self.sequence = 0
         self.unanswered: dict[int, Receipt] = {}
+        self.texts: dict[int, str] = {}  # of handsets, unanswered: sequence_number -> its number
         self.due: deque[Receipt] = deque()
         self.wheel: dict[int, list[Receipt]] = {}
         self.ticking = False
@@ -136,6 +142,10 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.sink.orphans += [*self.unanswered.values(), *self.due, *(r for late in self.wheel.values() for r in late)]
         self.unanswered, self.due, self.wheel = {}, deque(), {}
+        if self in self.sink.sessions:
+            self.sink.sessions.remove(self)
+        if self.sink.handsets is not None:
+            self.sink.handsets.lost(list(self.texts.values()))
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
@@ -152,8 +162,11 @@ class Session(asyncio.Protocol):
             if command == SUBMIT_SM:
                 self._submit(buffer, at, sequence, now, answers, receipts)
             elif command == DELIVER_SM_RESP:
-                self._receipt_answered(sequence, status)
-                answered = True
+                if sequence in self.texts:
+                    self.sink.handsets.answer(self.texts.pop(sequence), status, now)  # type: ignore[union-attr]
+                else:
+                    self._receipt_answered(sequence, status)
+                    answered = True
             else:
                 self._other(command, sequence)
             at += length
@@ -253,6 +266,12 @@ class Session(asyncio.Protocol):
             chunks.append(HEADER.pack(16 + len(body), DELIVER_SM, 0, self.sequence) + body)
         self.transport.write(b"".join(chunks))
 
+    def deliver(self, number: str, body: bytes) -> None:
+        """Write the text of a handset."""
+        self.sequence += 1
+        self.texts[self.sequence] = number
+        self.transport.write(HEADER.pack(16 + len(body), DELIVER_SM, 0, self.sequence) + body)
+
     def _receipt_answered(self, sequence: int, status: int) -> None:
         receipt = self.unanswered.pop(sequence, None)
         if receipt is None:
@@ -283,6 +302,7 @@ class Session(asyncio.Protocol):
         if command in BIND:
             body = b"sink\0"
             self.sink.cells[cell.BOUND] += 1
+            self.sink.sessions.append(self)
             self.due.extend(self.sink.orphans)
             self.sink.orphans.clear()
             self.loop.call_soon(self._pump)
@@ -299,13 +319,20 @@ async def serve(arguments: argparse.Namespace) -> None:
         (arguments.receipt_least_ms / 1000, arguments.receipt_most_ms / 1000),
         arguments.deliver_window,
         receipted_message_id=arguments.receipted_message_id,
+        handsets=Handsets(arguments.mo_per_s, arguments.mo_to) if arguments.mo_per_s else None,
     )
     if arguments.log is not None:
         sink.recipients = []
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Session(sink), "127.0.0.1", arguments.port)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
-    line = await loop.run_in_executor(None, sys.stdin.readline)
+    told = loop.run_in_executor(None, sys.stdin.readline)
+    writing = None
+    if sink.handsets is not None:
+        writing = loop.create_task(sink.handsets.write(sink.sessions, lambda: sink.cells[cell.STOP] > 0))
+    line = await told
+    if writing is not None:
+        writing.cancel()
     server.close()
     if sink.recipients is not None:
         lines = (f"{at:.6f} {number.decode()}\n" for at, number in zip(sink.at, sink.recipients, strict=True))
@@ -325,6 +352,8 @@ def main() -> None:
     parser.add_argument("--receipt-most-ms", type=float, default=500.0)
     parser.add_argument("--deliver-window", type=int, default=100)
     parser.add_argument("--receipted-message-id", action="store_true", help="receipts have this TLV too")
+    parser.add_argument("--mo-per-s", type=float, default=0.0, help="texts from handsets, Poisson")
+    parser.add_argument("--mo-to", default="", help="the number that they write to, digits alone")
     uvloop.run(serve(parser.parse_args()))
 
 

@@ -33,6 +33,7 @@ BIND_S: Final = 30.0
 END_S: Final = 60.0  # a daemon drains for 30 s at most
 TOLD_TO_END: Final = 130  # the exit code after Ctrl-C or SIGTERM
 
+SENDER: Final = "Northside"
 CONFIGURATION: Final = """\
 [daemon]
 instance = "1"
@@ -51,7 +52,7 @@ window_size = {window}
 throughput_per_s = {throughput}
 sessions = {sessions}
 [[sender]]
-address = "Northside"
+address = "{sender}"
 categories = ["emergency", "staff", "conversational", "transactional", "informational", "marketing", "reply"]
 [[route]]
 prefix = ""

@@ -74,6 +74,16 @@ def document(
 
 EMERGENCY = document("emergency", *(run_of(name) for name in ("three-quarters", "saturated", "throttled")))
 
+MS = {"p50_ms": 11.0, "p90_ms": 20.0, "p99_ms": 30.0, "most_ms": 45.0}
+STAGES = ("committed", "not_committed", "answered", "in_event", "from_read_to_read")
+
+
+def inbound(**other: Any) -> dict[str, Any]:
+    """A result of bench_inbound that reaches what it must; made up."""
+    replies = {"per_s": 499.0, **dict.fromkeys(STAGES, MS)} | other.pop("inbound", {})
+    its = {"submitted_per_s": 4_990.0, "mo_per_s": 500.0, "offered_per_s": 5_000.0, "inbound": replies}
+    return document("inbound", run_of("inbound", **its, load_average={"begin": 1.0, "end": 2.5}, **other))
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -192,6 +202,7 @@ class TestWanted:
         """With runs of all names that the benchmarks use: no row looks for one that nobody plays."""
         keep(root, document("journey", *(run_of(name) for name in RUNS)))
         keep(root, EMERGENCY)
+        keep(root, inbound())
         systems = ("kannel-postgres", "kannel-spool", "kannel-memory", "smpp-gateway")
         keep(
             root,
@@ -277,6 +288,21 @@ class TestWanted:
 
         assert row(root, "the same on a link").measured == "p99 4.00 ms, any second 101 segments"
         assert row(root, "the same on a link").met == "**missed**"
+
+    @pytest.mark.parametrize(
+        ("other", "met"),
+        [
+            ({"inbound": {"committed": MS | {"p99_ms": 50.1}}}, "**missed**"),
+            ({"inbound": {"per_s": 489.0}}, "not shown (489 texts/s, not 500/s)"),
+            ({"inbound": {"per_s": 491.0}}, "must"),
+            ({"seconds": 30.0}, "not shown (30 s of 60 s)"),
+        ],
+    )
+    def test_a_text_from_a_handset_counts_at_the_latest_commit_and_at_its_rate(self, root, other, met):
+        """Fewer texts a second show nothing, and neither does a shorter window."""
+        keep(root, inbound(**other))
+
+        assert row(root, "a text from a handset").met == met
 
     def test_a_lane_counts_by_its_distance_from_its_weight(self, root):
         """In per cent of the weight, the furthest lane."""
@@ -404,6 +430,17 @@ class TestTables:
                 rows = [line for line in maker(found) if line.startswith("|")]
 
                 assert len({line.count("|") for line in rows}) <= 1, maker
+
+    def test_the_times_of_a_text_stand_beside_what_they_were_measured_with(self, root):
+        """Every stage, both rates, and how often the row was looked for."""
+        keep(root, inbound())
+        lines = list(others.inbound(evidence.read(root / "benchmarks" / "results")))
+
+        assert "| deliver_sm -> committed, at the latest | 11.0 | 20.0 | 30.0 | 45.0 |" in lines
+        assert lines[7] == (
+            "60 s: 499/s texts of 500/s offered, 4,990/s messages sent of 5,000/s; CPU-s for 1,000 delivered: "
+            "0.030 + 0.040; load average 1.00 to 2.50; the row of a text was looked for every 11.0 ms."
+        )
 
     def test_each_flood_has_its_column(self, root):
         """The newest of each throughput; what was not played is said."""

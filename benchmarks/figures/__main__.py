@@ -31,6 +31,7 @@ PAGES: Final[dict[str, dict[str, Callable[[Evidence], Iterable[str]]]]] = {
         "backlog": others.backlog,
         "flood": others.flood,
         "policy": others.policy,
+        "inbound": others.inbound,
         "queue": others.queue,
         "codec": others.codec,
         "locust": others.locust,

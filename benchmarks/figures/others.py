@@ -6,6 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.bench_backlog import CONDITIONS, FIGURES
+from benchmarks.bench_inbound import NAME, STAGES
 from benchmarks.figures.origin import note
 from benchmarks.figures.pictures import shown
 from benchmarks.figures.wanted import NOT_MEASURED
@@ -146,6 +147,29 @@ def policy(document: Document) -> Iterator[str]:
             for name, one in document["comparison"].items()
         ),
     )
+
+
+@newest(NAME, "runs")
+def inbound(document: Document) -> Iterator[str]:
+    """Texts from handsets: how long until each stage, and beside what."""
+    for run in document["runs"]:
+        replies = run[NAME]
+        yield from table(
+            ("from when the SMSC writes it, ms", "p50", "p90", "p99", "most"),
+            (
+                (words, *(number(replies[stage][name]) for name in ("p50_ms", "p90_ms", "p99_ms", "most_ms")))
+                for stage, words in STAGES.items()
+            ),
+        )
+        yield ""
+        cpu, load = run["cpu_s_per_1000"], run["load_average"]
+        yield (
+            f"{run['seconds']:.0f} s: {number(replies['per_s'], '/s')} texts of {run['mo_per_s']:,.0f}/s offered, "
+            f"{number(run['submitted_per_s'], '/s')} messages sent of {run['offered_per_s']:,.0f}/s; "
+            f"CPU-s for 1,000 delivered: {bare(cpu['daemon'], 'CPU-s')} + {bare(cpu.get('postgres'), 'CPU-s')}; "
+            f"load average {number(load['begin'])} to {number(load['end'])}; the row of a text was looked for every "
+            f"{number(replies['from_read_to_read']['p50_ms'], 'ms')}."
+        )
 
 
 @newest("queue", "medians")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NOT_MEASURED: Final = "not measured"
 MILLION: Final = 1_000_000
 GROWTH: Final = 0.01  # of what was delivered: a closed loop's depth moves by less
+NEARLY: Final = 0.98  # of an offered rate: what comes by chance is now and then a little less
 LINK: Final = 100  # throughput_per_s of the throttled link
 MISSED, MUST, GOAL = "**missed**", "must", "goal"
 
@@ -119,6 +120,17 @@ def rate(least: float) -> Callable[[Run], str | None]:
 
     def short(run: Run) -> str | None:
         return f"at {delivered(run):,.0f}/s, not {least:,.0f}/s" if delivered(run) < least else None
+
+    return short
+
+
+def beside(texts: float, messages: float) -> Callable[[Run], str | None]:
+    """Ask for so many texts from handsets a second, and so many messages sent."""
+
+    def short(run: Run) -> str | None:
+        pairs = (("texts", run.at("inbound", "per_s"), texts), ("messages", run.at("submitted_per_s"), messages))
+        told = [f"{had:,.0f} {what}/s, not {least:,.0f}/s" for what, had, least in pairs if had < NEARLY * least]
+        return ", ".join(told) or None
 
     return short
 
@@ -245,6 +257,11 @@ ROWS: Final = (
             for n, must in ((1, 150), (10, 1_500), (100, 10_000))
         ),
         (seconds(10),),
+    ),
+    Row(
+        "a text from a handset, written by the SMSC -> its event committed; 500/s while 5,000/s go out",
+        (Bound("inbound", "inbound", lambda run: run.at("inbound", "committed", "p99_ms"), "ms", 50, label="p99"),),
+        (seconds(60), beside(500, 5_000), steady),
     ),
     Row(
         "RSS of the daemon, 1,000,000 waiting, window 1,000",
