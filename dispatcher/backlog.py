@@ -59,12 +59,7 @@ class Backlog:
     @property
     def deliveries(self) -> int:
         """Receipts and replies among them."""
-        return self._receipts.pending + self.unanswered
-
-    @property
-    def unanswered(self) -> int:
-        """Receipts and replies that the SMSC waits for us to answer."""
-        return self._intake.pending + self._inbound.pending
+        return self._receipts.pending + self._intake.pending + self._inbound.pending
 
     def holds_urgent(self) -> bool:
         """Say whether lane 0 must not claim now."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dispatcher.store import Connection, Record
 
 OLDEST_SERVER = 150_000  # PostgreSQL 15
-CONNECTIONS = 11  # of one instance: nine loops, one to start and stop with, one while somebody looks at its status
+CONNECTIONS = 12  # of one instance: ten loops, one to start and stop with, one while somebody looks at its status
 FEWEST_DAYS = 3  # for which partitions must be there
 
 

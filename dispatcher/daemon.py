@@ -1,6 +1,6 @@
 """The daemon: its parts, its connections, and the order in which they start and stop.
 
-    listen, urgent, claim, settle, receive, receipts
+    listen, urgent, claim, settle, receive, replies, receipts
               loops.py: what carries work between the database and the links
     beat, control
               holdings.py: the links that are ours
@@ -72,12 +72,12 @@ GARBAGE_AFTER = 50_000  # objects made and not freed between two looks for cycle
 STOP_GRACE_S = 15.0  # beyond the drain: connections and requests that must still end
 
 SESSIONS = {
-    **dict.fromkeys(("settle", "receive", "receipts"), PROBING),
+    **dict.fromkeys(("settle", "receive", "replies", "receipts"), PROBING),
     "listen": PINNED | {"synchronous_commit": "off"},  # it only notifies
 }
 # A host that is lost without a word answers nothing: these notice it first, so that a link is not left without a beat,
 # a deliver_sm not without its answer, and a new primary not without a daemon.
-TIMEOUTS_S = {"beat": 10.0, "control": 10.0, "receive": 10.0, "listen": 10.0}
+TIMEOUTS_S = {"beat": 10.0, "control": 10.0, "receive": 10.0, "replies": 10.0, "listen": 10.0}
 
 AS_IT_SHOULD_BE = frozenset({"up", "current", "bound"})  # facts that a status line leaves out
 
@@ -146,7 +146,7 @@ class Daemon:
             record=record,
             metrics=self._metrics,
             clock=clock,
-            wake=signals.arrival.set,
+            wake=signals.reply.set,
             links=self._links,
             reassembly_wait_s=settings.daemon.reassembly_wait_s,
             stops=stops,
@@ -368,6 +368,7 @@ class Daemon:
                     ("claim", self._loops.claim),
                     ("settle", self._loops.settle),
                     ("receive", self._loops.receive),
+                    ("replies", self._loops.store_replies),
                     ("receipts", self._loops.apply_receipts),
                 )
             ]
@@ -389,19 +390,11 @@ class Daemon:
         for task in running:
             task.cancel()
         await asyncio.wait(running)
-        refusing = asyncio.create_task(self._refuse_deliveries())
+        refusing = asyncio.create_task(self._loops.refuse())
         try:
             await self._gateway.close_all(max(link.response_timeout_s for link in self._links.values()))
         finally:
             refusing.cancel()
-
-    async def _refuse_deliveries(self) -> None:
-        """Answer each deliver_sm 0x64: the SMSC sends it again to whom it can be stored by."""
-        while True:
-            self._signals.arrival.clear()
-            self._intake.refuse()
-            self._inbound.refuse()
-            await self._signals.arrival.wait()
 
     def _all_accounted(self) -> None:
         """All that the record knows is in the database of this lineage."""
@@ -417,9 +410,7 @@ class Daemon:
             async with asyncio.timeout(max(1.0, drain_s - (self._clock() - started))):
                 while self._backlog.unwritten or not self._settler.is_idle:
                     self._signals.written.clear()
-                    self._signals.outcome.set()
-                    self._signals.arrival.set()
-                    self._signals.kept.set()
+                    self._signals.wake_writers()
                     await self._signals.written.wait()
                 connection = await self._connect(PINNED)
                 try:
@@ -470,7 +461,7 @@ class Daemon:
                 self._database_lost(error)
                 if connection is not None:  # each loop tries twice a second
                     log.warning("connection_lost", loop=name, problem=str(error))
-            if name == "receive":
+            if name in ("receive", "replies"):
                 self._intake.refuse()
                 self._inbound.refuse()
             await asyncio.sleep(RECONNECT_S)

@@ -4,11 +4,13 @@
     urgent    claims lane 0, woken by the notification or its own clock
     claim     claims lanes 1 to 5
     settle    outcomes; one flush in flight
-    receive   keeps receipts and MO messages, and answers them
+    receive   keeps receipts, and answers them
+    replies   stores MO messages, and answers them
     receipts  applies the receipts that were kept; one flush in flight
 
 An emergency never queues behind a flush, and the SMSC, which lets 1 to 100 deliver_sm be unanswered, never waits for a
-settle. Each loop runs until its connection breaks (``StoreUnavailable``) and is then given another one.
+settle, nor the text of a handset for receipts. Each loop runs until its connection breaks (``StoreUnavailable``) and is
+then given another one.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Signals:
     claim: asyncio.Event = field(default_factory=asyncio.Event)  # lanes 1 to 5 may have become claimable
     urgent: asyncio.Event = field(default_factory=asyncio.Event)  # lane 0 may have
     outcome: asyncio.Event = field(default_factory=asyncio.Event)  # an outcome waits to be written
-    arrival: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt or a reply waits to be kept
+    arrival: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt waits to be kept
+    reply: asyncio.Event = field(default_factory=asyncio.Event)  # an MO message waits to be stored
     kept: asyncio.Event = field(default_factory=asyncio.Event)  # a receipt waits to be applied
     written: asyncio.Event = field(default_factory=asyncio.Event)  # something was written
 
@@ -71,6 +74,11 @@ class Signals:
         """Look for work in every lane."""
         self.claim.set()
         self.urgent.set()
+
+    def wake_writers(self) -> None:
+        """Write what waits."""
+        for waits in (self.outcome, self.arrival, self.reply, self.kept):
+            waits.set()
 
 
 class Loops:
@@ -231,18 +239,41 @@ class Loops:
                 await asyncio.sleep(PAUSE_S)
 
     async def receive(self, connection: Connection) -> None:
-        """Keep receipts and replies, and answer them."""
+        """Keep receipts, and answer them."""
         self._signals.arrival.set()  # what a broken connection left
         while True:
             await self._signals.arrival.wait()
             await self._gather()
             self._signals.arrival.clear()
             await self._intake.keep(connection)
-            if await self._inbound.flush(connection):
-                self._events.set()
-            if self._backlog.unanswered:
+            if self._intake.pending:
                 self._signals.arrival.set()
             self._signals.written.set()
+
+    async def store_replies(self, connection: Connection) -> None:
+        """Store MO messages, and answer them; what comes during a flush is the next one."""
+        self._signals.reply.set()  # what a broken connection left
+        while True:
+            await self._signals.reply.wait()
+            self._signals.reply.clear()
+            if await self._inbound.flush(connection):
+                self._events.set()
+            if self._inbound.pending:
+                self._signals.reply.set()
+            self._signals.written.set()
+
+    async def refuse(self) -> None:
+        """Answer each deliver_sm 0x64, until cancelled: the SMSC sends it again to whom it can be stored by."""
+
+        async def refuse(arrival: asyncio.Event, desk: Intake | InboundDesk) -> None:
+            while True:
+                arrival.clear()
+                desk.refuse()
+                await arrival.wait()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(refuse(self._signals.arrival, self._intake))
+            tasks.create_task(refuse(self._signals.reply, self._inbound))
 
     async def apply_receipts(self, connection: Connection) -> None:
         """Raise the states of the segments that receipts name."""
@@ -267,7 +298,7 @@ class Loops:
         """
         seen = 0
         until = self._clock() + GATHER_S
-        while seen < (waiting := self._backlog.unanswered) and self._clock() < until:
+        while seen < (waiting := self._intake.pending) and self._clock() < until:
             if waiting >= max(self._usual_flush, SMALLEST_USUAL):
                 break
             seen = waiting

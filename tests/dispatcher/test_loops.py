@@ -36,28 +36,82 @@ class Slow:
         return True  # so the loop goes on at once
 
 
+class Desk:
+    """Receipts or replies that wait for one flush, which takes until it is let go."""
+
+    def __init__(self, *, stuck: bool = False) -> None:
+        self.pending = 1
+        self.refused = 0
+        self.flushed = asyncio.Event()
+        self._let_go = asyncio.Event()
+        if not stuck:
+            self._let_go.set()
+
+    async def flush(self, _connection: object) -> int:
+        await self._let_go.wait()
+        self.pending = 0
+        self.flushed.set()
+        return 1
+
+    keep = flush
+
+    def refuse(self) -> None:
+        self.refused += 1
+
+
+def loops_of(signals: Signals, **parts: Any) -> Loops:
+    """Loops with these parts and no others."""
+    names = ("claimer", "dispatcher", "settler", "receipts", "intake", "inbound", "backlog", "pauses")
+    absent: Any = SimpleNamespace()
+    others: Any = dict.fromkeys((*names, "emergency_enqueued", "rules_changed"), absent) | {
+        "gateway": lambda: absent,
+        "clock": asyncio.get_running_loop().time,
+    }
+    return Loops(**(others | {"owner": "1:a", "epochs": {}, "signals": signals} | parts))
+
+
+@pytest.mark.parametrize("stuck", ["intake", "inbound"])
+async def test_receipts_and_replies_do_not_wait_for_each_other(stuck):
+    """The flush of the one hangs in the database, and the other is written all the same."""
+    absent: Any = None
+    desks = {name: Desk(stuck=name == stuck) for name in ("intake", "inbound")}
+    loops = loops_of(Signals(), **desks)
+    running = [asyncio.create_task(loops.receive(absent)), asyncio.create_task(loops.store_replies(absent))]
+    (other,) = desks.keys() - {stuck}
+    await asyncio.wait_for(desks[other].flushed.wait(), 5)
+
+    assert not desks[stuck].flushed.is_set()
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+
+
+async def test_every_kind_of_delivery_is_refused_while_nothing_can_be_kept():
+    """What waits at once, and what comes later by its own signal."""
+    signals, intake, inbound = Signals(), Desk(), Desk()
+    running = asyncio.create_task(loops_of(signals, intake=intake, inbound=inbound).refuse())
+    await asyncio.sleep(0.01)
+    assert (intake.refused, inbound.refused) == (1, 1)
+
+    signals.reply.set()
+    await asyncio.sleep(0.01)
+    assert (intake.refused, inbound.refused) == (1, 2)
+
+    signals.arrival.set()
+    await asyncio.sleep(0.01)
+    assert (intake.refused, inbound.refused) == (2, 2)
+    running.cancel()
+    await asyncio.wait([running])
+
+
 @pytest.mark.parametrize(("probe_s", "every_s"), [(0.001, PROBE_S), (0.05, 0.05 + PROBE_PAUSES * 0.05)])
 async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(probe_s, every_s):
     """It takes what it takes by the rows that are gone, and shall not take a processor for it."""
     claimer = Slow(probe_s)
     signals = Signals()
     absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={})
-    loops = Loops(
-        owner="1:a",
-        epochs={},
-        claimer=claimer,  # type: ignore[arg-type]
-        dispatcher=absent,
-        settler=absent,
-        receipts=absent,
-        intake=absent,
-        inbound=absent,
-        backlog=absent,
-        pauses=absent,
-        gateway=lambda: absent,
-        emergency_enqueued=absent,
-        rules_changed=absent,
-        signals=signals,
-        clock=lambda: claimer.now,
+    loops = loops_of(
+        signals, claimer=claimer, backlog=absent, pauses=absent, gateway=lambda: absent, clock=lambda: claimer.now
     )
     running = asyncio.create_task(loops.claim(absent))
     await claimer.enough.wait()
