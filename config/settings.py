@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from config import code_tables
 from config.code_tables import ReceiptReason, Verdict
+from config.policy import PolicySettings
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
 from config.replies import AutoReplySettings, replies
 from config.windows import WindowSettings, windows
@@ -211,6 +212,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[route]]": RouteSettings,
     "[[category]]": CategorySettings,
     "[[auto_reply]]": AutoReplySettings,
+    "[policy]": PolicySettings,
     "[[window]]": WindowSettings,
 }
 
@@ -227,6 +229,7 @@ class Settings:
     routes: tuple[RouteSettings, ...]
     categories: tuple[CategorySettings, ...]  # the shipped ones, changed or not, then the added ones
     auto_replies: tuple[AutoReplySettings, ...]  # likewise
+    policy: PolicySettings
     windows: tuple[WindowSettings, ...]
     path: Path
     sha256: str
@@ -256,7 +259,7 @@ class _Reading:
     def settings(self) -> Settings:
         """Read it all."""
         octets, root = self._parse()
-        root.only(("daemon", "database", "http", "link", "sender", "route", "category", "auto_reply", "window"))
+        root.only(head.strip("[]") for head in TABLES if "." not in head)
         links = tuple(self._link(table) for table in self._tables(root, "link", "name"))
         categories = self._categories(self._tables(root, "category", "name"))
         link_names = self._unique(root, "link", "name", [link.name for link in links])
@@ -270,6 +273,7 @@ class _Reading:
             routes=self._routes(root, link_names, {category.name for category in categories}),
             categories=categories,
             auto_replies=replies(self._tables(root, "auto_reply", "kind"), {sender.address for sender in senders}),
+            policy=PolicySettings(**read(self._table(root, "policy"), PolicySettings)),
             windows=windows(self._tables(root, "window", ""), {each.name: each.lane for each in categories}),
             path=self.path,
             sha256=hashlib.sha256(octets).hexdigest(),

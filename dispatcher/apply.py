@@ -1,4 +1,4 @@
-"""Puts links, senders, routes, categories and automatic replies of the configuration file into the database.
+"""Puts links, senders, routes, categories, replies and the policy of the configuration file into the database.
 
 Apps and daemons read the rows, never the file. One transaction, one instance at a time; applying the same
 file again changes nothing, and repairs rows that somebody changed by hand. What operators and daemons write
@@ -57,6 +57,12 @@ async def apply(connection: Connection, settings: Settings) -> bool:
         "apply_auto_replies": [
             {"kind": reply.kind, "sender": reply.sender, "language": reply.language, "body": reply.text}
             for reply in settings.auto_replies
+        ],
+        "apply_policy": [
+            {
+                "duplicate_text_within_s": settings.policy.duplicate_text_within_s,
+                "duplicate_texts": settings.policy.duplicate_texts,
+            }
         ],
     }
     async with connection.transaction():

@@ -111,6 +111,20 @@ with given as materialized (
 )
 select ((select count(*) from absent) + (select count(*) from present))::int as written;
 
+-- name: apply_policy
+-- Makes the policy what the file says. $1 a JSON array of one object. Locks: its row. Returns the number of rows written.
+with present as (
+    insert into tocsin.policy (duplicate_text_within, duplicate_texts)
+    select make_interval(secs => duplicate_text_within_s), duplicate_texts
+    from jsonb_to_recordset($1::text::jsonb) g (duplicate_text_within_s float8, duplicate_texts int)
+    except
+    select duplicate_text_within, duplicate_texts from tocsin.policy
+    on conflict (only_one) do update
+    set duplicate_text_within = excluded.duplicate_text_within, duplicate_texts = excluded.duplicate_texts
+    returning only_one
+)
+select count(*)::int as written from present;
+
 -- name: apply_note
 -- Notes which file the rows came from and which rules they come to, unless the latest note says so already. $1 the file's hash, $2 rows
 -- written. Locks: none but its row.

@@ -116,6 +116,11 @@ select n::smallint as lane,
 from generate_series(0, 5) n;
 
 -- name: prune_keys
+-- Drops idempotency keys of 7 days ago, and texts that count no more. Locks: their rows. Index: recent_text (until).
+with texts as (
+    delete from tocsin.recent_text t using (select r.digest from tocsin.recent_text r where r.until < now() limit 10000 for update skip locked) o
+    where t.digest = o.digest
+)
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
 
 -- name: categories

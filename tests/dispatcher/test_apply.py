@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from config.policy import PolicySettings
 from config.settings import CategorySettings, load
 from dispatcher.apply import apply
 from dispatcher.errors import StoreUnavailable
@@ -78,7 +79,7 @@ async def rows(connection, sql: str) -> list[tuple]:
 async def everything(connection) -> dict[str, list[tuple]]:
     return {
         table: await rows(connection, f"select * from tocsin.{table} t order by t::text")
-        for table in ("link", "sender", "route", "category")
+        for table in ("link", "sender", "route", "category", "policy")
     }
 
 
@@ -230,6 +231,18 @@ async def test_stop_of_staff_is_recorded_unless_the_file_obeys_it(database_url, 
         assert await rows(connection, "select distinct stop from tocsin.category") == [("applies",)]
         await apply(connection, settings)
         assert await rows(connection, "select stop from tocsin.category where name = 'staff'") == [("recorded",)]
+
+
+async def test_a_policy_holds_from_its_file_on_and_ends_with_it(database_url, settings):
+    """For what is enqueued after that."""
+    enqueue = "select reason from tocsin.enqueue('447700900123', 'hello', 'transactional')"
+    async with connected(database_url) as connection:
+        await apply(connection, settings)
+        assert await rows(connection, "select duplicate_text_within = '0' from tocsin.policy") == [(True,)]
+        assert await apply(connection, replace(settings, policy=PolicySettings(600.0, 1)))
+        assert [(await rows(connection, enqueue))[0][0] for _ in range(2)] == [None, "DUP_CONTENT"]
+        assert await apply(connection, settings)
+        assert (await rows(connection, enqueue)) == [(None,)]
 
 
 async def test_two_instances_with_different_files_do_not_mix(database_url, settings):

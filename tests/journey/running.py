@@ -70,6 +70,7 @@ def write_file(
     categories: Sequence[Mapping[str, object]] = (),
     routes: Mapping[str, Sequence[str]] | None = None,
     windows: Sequence[Mapping[str, object]] = (),
+    policy: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a configuration file; each link has at least its ``port``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +89,8 @@ def write_file(
         tables.append(_table("[[route]]", {"prefix": prefix, "links": names}))
     tables += [_table("[[category]]", category) for category in categories]
     tables += [_table("[[window]]", window) for window in windows]
+    if policy:
+        tables.append(_table("[policy]", policy))
     path = folder / "tocsin.toml"
     path.write_text("\n".join(tables), encoding="utf-8")
     return path

@@ -47,7 +47,7 @@ EMPTY = "".join(
             "sent",
             "sent_text",
         ],
-        *["closed", "receipt_wait", "inbound", "inbound_part", "event_log", "idempotency"],
+        *["closed", "receipt_wait", "inbound", "inbound_part", "event_log", "idempotency", "policy", "recent_text"],
     ]
 )
 
