@@ -16,7 +16,7 @@ from config.reader import Matching, Octets, Table, read
 class AutoReplySettings:
     """``[[auto_reply]]``: one text."""
 
-    kind: Literal["stop", "start", "help", "emergency"]
+    kind: Literal["stop", "start", "help", "emergency", "ambiguous"]
     text: Annotated[str, Octets(0, 612)]  # "": none is sent
     language: Annotated[str, Matching(r"([a-z]{2})?", "a language of two letters (ISO 639-1), or empty for any")] = ""
     sender: str = ""  # one of ours; "": every one that has no text of its own
@@ -49,6 +49,7 @@ SHIPPED_REPLIES: tuple[AutoReplySettings, ...] = (
         "This number is not watched at all times. If you may be in danger, call your local emergency number now.",
         "en",
     ),
+    AutoReplySettings("ambiguous", "Which message do you answer? Please reply with its code: {answers}", "en"),
 )
 
 

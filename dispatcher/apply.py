@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from dispatcher.recogniser import known_words
+
 if TYPE_CHECKING:
     from config.settings import CategorySettings, Settings
     from dispatcher.store import Connection
@@ -64,6 +66,7 @@ async def apply(connection: Connection, settings: Settings) -> bool:
                 "duplicate_texts": settings.policy.duplicate_texts,
             }
         ],
+        "apply_known_words": [{"form": form, "kind": kind} for form, kind in known_words()],
     }
     async with connection.transaction():
         await connection.fetch("apply_lock", LOCK_KEY)

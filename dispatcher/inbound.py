@@ -251,11 +251,12 @@ class InboundDesk:
         else:
             self._acknowledged.update((row["inbound_id"], now) for row in rows)
         owned = {row["link"] for row in rows}
-        for link, message, delivery, key, asked in fresh:
+        for row in rows:
+            self._metrics.count_inbound(row["link"], row["class"])
+        for link, _, delivery, key, _ in fresh:
             if link not in owned:
                 delivery.answer(TEMPORARY)
                 continue
-            self._metrics.count_inbound(link, kind_of(is_text=message.is_text, asked=asked))
             if not delivery.answer(answer) or answer != OK:
                 self._unanswered.setdefault(key, []).append(now + REPEATED_WITHIN_S)
 

@@ -67,6 +67,7 @@ class Whole(NamedTuple):
     esm_class: int
     joined: Joined
     asked: Recognised
+    kind: str = ""  # its class in the inbox, once stored
 
 
 def key_of(link: str, message: Inbound) -> Key:
@@ -231,7 +232,7 @@ class PartsDesk:
         await connection.fetch(
             "close_parts", array([part_id for part_id, _ in pairs]), array([inbound_id for _, inbound_id in pairs])
         )
-        return wholes
+        return [whole._replace(kind=row["class"]) for whole, row in zip(wholes, stored, strict=True)]
 
     def _gathered(self, key: Key, rows: Iterable[Row]) -> list[Whole]:
         """Sort the open parts of one key into messages, in the order in which they came; the open rest is left."""
@@ -286,7 +287,7 @@ class PartsDesk:
 
     def _count(self, wholes: Iterable[Whole]) -> None:
         for whole in wholes:
-            kind = "incomplete" if whole.joined.missing else kind_of(is_text=whole.joined.is_text, asked=whole.asked)
+            kind = "incomplete" if whole.joined.missing else whole.kind
             self._metrics.count_inbound(whole.key.link, kind)
             if whole.joined.missing:
                 log.warning(

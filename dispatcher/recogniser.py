@@ -158,6 +158,15 @@ def _phrase(form: str, phrases: Mapping[str, str]) -> str | None:
     return None
 
 
+def known_words() -> list[tuple[str, str]]:
+    """Give normal forms that an app's own word may not have, with how they are looked for, and words of politeness.
+
+    ``asks``: the whole text; ``phrase``: anywhere in it; ``polite``: does not count.
+    """
+    whole = [(form, "asks") for words in (_STOP, _START, _HELP) for form in words]
+    return whole + [(form, "phrase") for form in _STOP_PHRASES] + [(form, "polite") for form in sorted(_POLITE)]
+
+
 def collides(word: str) -> Wish | None:
     """Say which of STOP, START and HELP an app's own word would be taken for; None where it is free.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PROMOTE_AT_ONCE = 1_000
+EXPECTATIONS_AT_ONCE = 1_000
 SLICE = 20_000  # rows of a lane looked at for expiry in one statement
 SLICE_URGENT = 100_000  # lanes 0 and 1 are swept whole
 
@@ -123,6 +124,7 @@ class Upkeep:
             ("forget_resent", 3600.0, self._forget_resent),
             ("make_partitions", 3600.0, self.retention.make),
             ("drop_partitions", 60.0, self.retention.drop),
+            ("end_expectations", 1.0, self._end_expectations),
             ("prune_keys", 60.0, self._prune_keys),
             ("prune_journal", 60.0, self._prune_journal),
         ]
@@ -224,6 +226,10 @@ class Upkeep:
 
     async def _prune_keys(self, connection: Connection) -> None:
         await connection.fetch("prune_keys")
+        await connection.fetch("prune_automatic_replies")
+
+    async def _end_expectations(self, connection: Connection) -> None:
+        await connection.fetch("end_expectations", EXPECTATIONS_AT_ONCE)
 
     async def _prune_inquiries(self, connection: Connection) -> None:
         await self._inquiries.prune(connection, self._settings.retention_days)

@@ -59,6 +59,10 @@ EVENTS = {
     "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason, error"),
     "inbound.received": ("inbound_id", "A message of a handset is in `tocsin.inbox`.", "link, class, missing"),
     "inbound.emergency": ("inbound_id", "It has words by which somebody may be in danger.", "link"),
+    "reply.matched": ("job", "A reply answers what the job asked.", "inbound_id, answer"),
+    "reply.changed": ("job", "A later reply gives another answer, before the deadline.", "inbound_id, answer"),
+    "reply.ambiguous": ("job", "A reply fits this job's question and others'.", "inbound_id"),
+    "reply.timeout": ("job", "The deadline passed without an answer.", ""),
     "suppression.added": (
         "ledger id",
         "From now on something is refused for a number.",

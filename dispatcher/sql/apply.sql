@@ -125,6 +125,23 @@ with present as (
 )
 select count(*)::int as written from present;
 
+-- name: apply_known_words
+-- Makes the words that apps may not take for their own what this version knows. $1 a JSON array of objects. Locks: the rows written.
+-- Returns their number.
+with given as materialized (
+    select distinct on (form) * from jsonb_to_recordset($1::text::jsonb) g (form text, kind text) order by form, kind
+), absent as (
+    delete from tocsin.known_word k where k.form not in (select g.form from given g) returning k.form
+), present as (
+    insert into tocsin.known_word (form, kind)
+    select form, kind from given
+    except
+    select form, kind from tocsin.known_word
+    on conflict (form) do update set kind = excluded.kind
+    returning form
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
 -- name: apply_note
 -- Notes which file the rows came from and which rules they come to, unless the latest note says so already. $1 the file's hash, $2 rows
 -- written. Locks: none but its row.

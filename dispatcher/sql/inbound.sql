@@ -4,8 +4,8 @@
 -- $1 link, $2 source, $3 destination, $4 text, $5 class, $6 octets (hex), $7 data_coding, $8 esm_class, $9 digest (hex);
 -- $10 links, $11 epochs: owned links; $12 parts, $13 numbers of those that never came (an array literal again; null: none);
 -- $14 what it asks for (null: nothing), $15 in which language, $16 language of its words of emergency (null: none).
--- All are array literals in text. Returns the inbound ids in order, with their links.
--- Locks: key share on the link rows (the fence); of one that asks for something an advisory lock on its number.
+-- All are array literals in text. Returns the inbound ids in order, with their links and the class that each has now.
+-- Locks: key share on the link rows (the fence); of one that asks for or answers something an advisory lock on its number.
 with fence as materialized (
     select l.name from unnest($10::text::text[], $11::text::bigint[]) e (name, epoch)
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
@@ -18,12 +18,16 @@ with fence as materialized (
          with ordinality o (link, source, destination, text, class, octets, data_coding, esm_class, digest, parts, missing,
                             wish, language, danger, n)
     where o.class = 'undecodable' or o.link in (select f.name from fence f)
+), heard as materialized (
+    select g.inbound_id, h.class, h.answer
+    from given g
+    cross join lateral tocsin.heed(g.inbound_id, g.link, g.source, g.destination, g.class, g.wish, g.language, g.danger, g.text) h
 ), stored as (
     insert into tocsin.inbound (received_at, inbound_id, link, source, destination, text, class, octets, data_coding, esm_class, digest,
                                 parts, missing)
-    select now(), o.inbound_id, o.link, o.source, o.destination, o.text, o.class, decode(o.octets, 'hex'), o.data_coding,
+    select now(), o.inbound_id, o.link, o.source, o.destination, o.text, h.class, decode(o.octets, 'hex'), o.data_coding,
            o.esm_class, decode(o.digest, 'hex'), o.parts, o.missing::smallint[]
-    from given o
+    from given o join heard h using (inbound_id)
     returning inbound_id, link, class, missing
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, detail)
@@ -32,10 +36,8 @@ with fence as materialized (
                || case when s.missing is null then '{}' else jsonb_build_object('missing', cardinality(s.missing)) end
     from (select tocsin.event_seq(count(*)) as base from stored having count(*) > 0) b, stored s
 )
-select s.inbound_id, s.link,
-       case when g.wish is not null or g.danger is not null
-            then tocsin.heed(g.inbound_id, g.link, g.source, g.destination, g.wish, g.language, g.danger) end as answer
-from stored s join given g using (inbound_id) order by s.inbound_id;
+select s.inbound_id, s.link, s.class, h.answer
+from stored s join heard h using (inbound_id) order by s.inbound_id;
 
 -- name: recent_inbound
 -- MO messages of the last $2 seconds of the links $1: which of them were answered is in the local record.

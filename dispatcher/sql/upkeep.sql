@@ -123,6 +123,28 @@ with texts as (
 )
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
 
+-- name: end_expectations
+-- Questions whose deadline has passed, $1 at most: forgotten, and told where no answer came; not of those that never left, whose end was
+-- told. Locks: the rows, skip locked. Index: expectation (deadline); sent and closed (job_id). Returns how many.
+with over as (
+    delete from tocsin.expectation e
+    where e.ctid = any (array(select x.ctid from tocsin.expectation x where x.deadline <= now() order by x.deadline limit $1::int
+                              for update skip locked))
+    returning e.*
+), unanswered as (
+    select o.* from over o
+    where o.answer is null and (tocsin.was_asked(o.job_id) or not exists (select from tocsin.closed c where c.job_id = o.job_id))
+), into_events as (
+    insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category)
+    select now(), b.base + row_number() over (order by u.job_id) - 1, pg_current_xact_id(), u.app, 'reply.timeout', u.job_id::text, u.client_ref,
+           u.category
+    from (select tocsin.event_seq(count(*)) as base from unanswered having count(*) > 0) b, unanswered u
+)
+select count(*)::int as ended from over;
+
+-- name: prune_automatic_replies
+delete from tocsin.automatic_reply where inbound_id in (select a.inbound_id from tocsin.automatic_reply a where a.at < now() - interval '8 days' limit 10000);
+
 -- name: categories
 -- What the journey needs to know of each category. The table is small.
 select name, lane, max_parts, stop = 'applies' as stop_applies, paused, consent from tocsin.category;

@@ -41,6 +41,7 @@ EMPTY = "".join(
             "consent",
             "consent_event",
             "ready",
+            "expectation",
             "deferred",
             "claim",
             "uncertain",
