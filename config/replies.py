@@ -1,4 +1,4 @@
-"""``[[auto_reply]]``: what is answered to STOP, START, HELP and to words of emergency, by language and sender.
+"""What is answered by itself: ``[[auto_reply]]`` by kind, language and sender; ``[[keyword]]`` to words of the file.
 
 The shipped texts name no organisation, since Tocsin knows none; a file changes one by giving the same kind, sender and
 language. The answer to HELP should name the sender, a telephone number, and how to stop (CTIA's guidelines ask for it).
@@ -9,7 +9,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from config.reader import Matching, Octets, Table, read
+from config.reader import Matching, Table, read
+
+ReplyText = Annotated[
+    str, Matching(r"[^\x00-\x09\x0b-\x1f\x7f]{0,612}", "at most 612 characters, none of them a control character")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KeywordSettings:
+    """``[[keyword]]``: words that handsets send of their own accord, and what follows."""
+
+    name: Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}", "1 to 31 lower-case letters, digits, underscores")]
+    words: tuple[Annotated[str, Matching(r"[^\x00-\x1f\x7f]{1,40}", "1 to 40 characters")], ...]
+    senders: tuple[str, ...] = ()  # numbers of ours that know it; (): all
+    reply: ReplyText = ""  # "": none is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +31,7 @@ class AutoReplySettings:
     """``[[auto_reply]]``: one text."""
 
     kind: Literal["stop", "start", "help", "emergency", "ambiguous"]
-    text: Annotated[str, Octets(0, 612)]  # "": none is sent
+    text: ReplyText  # "": none is sent
     language: Annotated[str, Matching(r"([a-z]{2})?", "a language of two letters (ISO 639-1), or empty for any")] = ""
     sender: str = ""  # one of ours; "": every one that has no text of its own
 
@@ -71,4 +85,22 @@ def replies(tables: Iterable[Table], senders: set[str]) -> tuple[AutoReplySettin
             raise table.error("kind", "stands there twice for this sender and language")
         given.add(key)
         result[key] = reply
+    return tuple(result.values())
+
+
+def keywords(tables: Iterable[Table], senders: set[str]) -> tuple[KeywordSettings, ...]:
+    """Read the tables. Whether a word means STOP, START or HELP is ``dispatcher/keywords.py``'s to say.
+
+    Raises:
+        ConfigError: a sender is none of the file's, or a name stands there twice.
+
+    """
+    result: dict[str, KeywordSettings] = {}
+    for table in tables:
+        keyword = KeywordSettings(**read(table, KeywordSettings))
+        if not senders.issuperset(keyword.senders):
+            raise table.error("senders", "names no [[sender]] of this file")
+        if keyword.name in result:
+            raise table.error("name", "stands there twice")
+        result[keyword.name] = keyword
     return tuple(result.values())

@@ -22,7 +22,7 @@ from config import code_tables
 from config.code_tables import ReceiptReason, Verdict
 from config.policy import PolicySettings
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
-from config.replies import AutoReplySettings, replies
+from config.replies import AutoReplySettings, KeywordSettings, keywords, replies
 from config.windows import WindowSettings, windows
 
 DAY_S = 86_400.0
@@ -212,6 +212,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[route]]": RouteSettings,
     "[[category]]": CategorySettings,
     "[[auto_reply]]": AutoReplySettings,
+    "[[keyword]]": KeywordSettings,
     "[policy]": PolicySettings,
     "[[window]]": WindowSettings,
 }
@@ -231,6 +232,7 @@ class Settings:
     auto_replies: tuple[AutoReplySettings, ...]  # likewise
     policy: PolicySettings
     windows: tuple[WindowSettings, ...]
+    keywords: tuple[KeywordSettings, ...]
     path: Path
     sha256: str
     warnings: tuple[str, ...] = ()  # one line each: allowed, but a person should know
@@ -264,6 +266,7 @@ class _Reading:
         categories = self._categories(self._tables(root, "category", "name"))
         link_names = self._unique(root, "link", "name", [link.name for link in links])
         senders = self._senders(root, link_names, {category.name for category in categories})
+        addresses = {sender.address for sender in senders}
         return Settings(
             daemon=self._daemon(self._table(root, "daemon"), max(each.time_to_live_s for each in categories)),
             database=self._database(self._table(root, "database")),
@@ -272,7 +275,8 @@ class _Reading:
             senders=senders,
             routes=self._routes(root, link_names, {category.name for category in categories}),
             categories=categories,
-            auto_replies=replies(self._tables(root, "auto_reply", "kind"), {sender.address for sender in senders}),
+            auto_replies=replies(self._tables(root, "auto_reply", "kind"), addresses),
+            keywords=keywords(self._tables(root, "keyword", "name"), addresses),
             policy=PolicySettings(**read(self._table(root, "policy"), PolicySettings)),
             windows=windows(self._tables(root, "window", ""), {each.name: each.lane for each in categories}),
             path=self.path,

@@ -1,4 +1,4 @@
-"""Puts links, senders, routes, categories, replies and the policy of the configuration file into the database.
+"""Puts links, senders, routes, categories, keywords, replies and the policy of the file into the database.
 
 Apps and daemons read the rows, never the file. One transaction, one instance at a time; applying the same
 file again changes nothing, and repairs rows that somebody changed by hand. What operators and daemons write
@@ -65,6 +65,12 @@ async def apply(connection: Connection, settings: Settings) -> bool:
                 "duplicate_text_within_s": settings.policy.duplicate_text_within_s,
                 "duplicate_texts": settings.policy.duplicate_texts,
             }
+        ],
+        "apply_keywords": [
+            {"word": word, "sender": sender, "name": keyword.name, "body": keyword.reply}
+            for keyword in settings.keywords
+            for word in keyword.words
+            for sender in keyword.senders or ("",)
         ],
         "apply_known_words": [{"form": form, "kind": kind} for form, kind in known_words()],
     }

@@ -19,6 +19,7 @@ from config.reader import ConfigError
 from config.settings import LinkSettings, Settings, load
 from dispatcher.apply import apply
 from dispatcher.errors import StoreUnavailable
+from dispatcher.keywords import refuse_collisions
 from dispatcher.store import connect
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ async def reload(running: Settings, url: str) -> Reloaded | None:
     """Read the file again and apply its rows; None where nothing was changed."""
     try:
         reloaded = compared(running, load(running.path))
+        refuse_collisions(reloaded.settings)
         connection = await connect(url)
         try:
             rows_changed = await apply(connection, reloaded.settings)

@@ -59,6 +59,7 @@ EVENTS = {
     "job.unknown": ("job", "Doubt or waiting ended without an answer or a final receipt.", "reason, error"),
     "inbound.received": ("inbound_id", "A message of a handset is in `tocsin.inbox`.", "link, class, missing"),
     "inbound.emergency": ("inbound_id", "It has words by which somebody may be in danger.", "link"),
+    "inbound.keyword": ("inbound_id", "It is a word of a `[[keyword]]`.", "keyword, link"),
     "reply.matched": ("job", "A reply answers what the job asked.", "inbound_id, answer"),
     "reply.changed": ("job", "A later reply gives another answer, before the deadline.", "inbound_id, answer"),
     "reply.ambiguous": ("job", "A reply fits this job's question and others'.", "inbound_id"),

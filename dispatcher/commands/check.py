@@ -28,6 +28,7 @@ from dispatcher.commands.terminal import (
     read_duration,
     shown,
 )
+from dispatcher.keywords import refuse_collisions
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -75,6 +76,7 @@ def check_command(
         if given is not None:
             raise click.UsageError(f"{option} needs --send-to")
     settings = load(path)
+    refuse_collisions(settings)
     findings = [*check.check_file(settings)]
     state, is_running = check.check_state_directory(settings)
     findings.append(state)

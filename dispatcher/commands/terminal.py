@@ -20,6 +20,7 @@ import click
 from config.settings import load
 from dispatcher import embedded
 from dispatcher.errors import DispatcherError, StoreUnavailable
+from dispatcher.keywords import refuse_collisions
 from dispatcher.store import connect
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def load_settings(path: str) -> Settings:
     """Read the file, and tell its warnings."""
     settings = load(path)
+    refuse_collisions(settings)
     for warning in settings.warnings:
         click.echo(f"tocsin: warning: {warning}", err=True)
     return settings

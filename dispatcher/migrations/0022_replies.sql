@@ -1,6 +1,7 @@
 -- What a reply answers: the question that a job asked, by its keyset and its code.
 --
 --   expectation   one open question a job; answered, it stays until its deadline, so that another answer is known for one
+--   keyword       words that people send of their own accord
 --   known_word    normal forms of words that mean STOP, START or HELP, and words of politeness, as this version knows them
 
 -- The normal form of what was written by hand: as dispatcher/recogniser.py folds it, but for letters that no word of STOP, START or
@@ -266,6 +267,14 @@ begin
     end if;
 end $$;
 
+create table tocsin.keyword (                             -- as the file has them
+    form    text not null check (form <> ''),
+    sender  text not null,                               -- '': every one
+    name    text not null,
+    body    text not null,                               -- '': none is sent
+    primary key (form, sender)
+);
+
 create table tocsin.automatic_reply (                     -- what was answered by itself: one to each message at most
     inbound_id  bigint primary key,
     at          timestamptz not null default now(),
@@ -316,7 +325,7 @@ end $$;
 
 drop function tocsin.heed(bigint, text, text, text, text, text, text);
 -- Does what a message from a handset asks for, in the transaction that stores it, and answers it. Never raises for anything that it says.
--- In this order: STOP, START, HELP; what it answers; what is left. Of several the first alone counts, words of danger aside.
+-- In this order: STOP, START, HELP; what it answers; a keyword; what is left. Of several the first alone counts, words of danger aside.
 -- Gives its class, where it is another than `as_class`, and the job of the answer; null where there is none.
 create function tocsin.heed(inbound bigint, over_link text, from_number text, to_number text, as_class text, wish text, spoken text,
                             danger text, said text, out class text, out answer bigint)
@@ -330,6 +339,8 @@ declare
     kind     text;
     words    text;
     clear    text;
+    whole    text;                                       -- the normal form of what was said
+    known    tocsin.keyword;
 begin
     class := as_class;
     if as_class in ('binary', 'undecodable') or tocsin.is_number(number) is not true then
@@ -355,7 +366,19 @@ begin
             kind := 'ambiguous';
         elsif class is null then
             class := as_class;
-            if wish = 'soft_stop' then
+            if exists (select from tocsin.keyword) then
+                whole := tocsin.normal_form(said);
+                select * into known from tocsin.keyword k
+                where k.form in (whole, tocsin.without_politeness(whole)) and k.sender in ('', own.address)
+                order by k.form = whole desc, k.sender <> '' desc limit 1;
+            end if;
+            if known.name is not null then
+                class := 'keyword';
+                kind := 'keyword';
+                insert into tocsin.event_log (at, seq, xid, app, type, subject, detail)
+                values (now(), tocsin.event_seq(1), pg_current_xact_id(), '', 'inbound.keyword', inbound::text,
+                        jsonb_build_object('keyword', known.name, 'link', over_link));
+            elsif wish = 'soft_stop' then
                 perform tocsin.note_suppression(number, 'category', 'marketing', 'added', 'SOFT_HOLD', 'reply', inbound, '{}', false);
             end if;
         end if;
@@ -368,11 +391,23 @@ begin
     if kind is null then
         return;
     end if;
-    words := tocsin.reply_text(kind, own.address, case kind when 'emergency' then danger else spoken end);
-    if kind = 'ambiguous' then
-        words := replace(words, '{answers}', clear);
-    end if;
+    words := case kind
+        when 'keyword' then nullif(known.body, '')
+        when 'ambiguous' then replace(tocsin.reply_text(kind, own.address, ''), '{answers}', clear)
+        when 'emergency' then tocsin.reply_text(kind, own.address, danger)
+        else tocsin.reply_text(kind, own.address, spoken)
+    end;
     answer := tocsin.answer_with(inbound, over_link, own, number, kind, words);
 end $$;
+
+-- Every app may need to know of what people refuse and ask for: it concerns the person, not the job.
+create or replace view tocsin.event with (security_barrier) as
+    select seq, type, subject,
+           jsonb_strip_nulls(jsonb_build_object('client_ref', client_ref, 'category', category, 'reason', reason))
+               || coalesce(detail, '{}') as data, at
+    from tocsin.event_log
+    where xid < pg_snapshot_xmin(pg_current_snapshot())
+      and (app = session_user or type in ('inbound.received', 'inbound.emergency', 'inbound.keyword', 'suppression.added', 'suppression.lifted')
+           or (select tocsin.sees_all()));
 
 revoke execute on all functions in schema tocsin from public;

@@ -125,6 +125,23 @@ with present as (
 )
 select count(*)::int as written from present;
 
+-- name: apply_keywords
+-- Makes the words of keywords what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
+with given as materialized (
+    select distinct on (tocsin.normal_form(g.word), g.sender) tocsin.normal_form(g.word) as form, g.sender, g.name, g.body
+    from jsonb_to_recordset($1::text::jsonb) g (word text, sender text, name text, body text)
+), absent as (
+    delete from tocsin.keyword k where (k.form, k.sender) not in (select g.form, g.sender from given g) returning k.form
+), present as (
+    insert into tocsin.keyword (form, sender, name, body)
+    select form, sender, name, body from given
+    except
+    select form, sender, name, body from tocsin.keyword
+    on conflict (form, sender) do update set name = excluded.name, body = excluded.body
+    returning form
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
 -- name: apply_known_words
 -- Makes the words that apps may not take for their own what this version knows. $1 a JSON array of objects. Locks: the rows written.
 -- Returns their number.

@@ -71,10 +71,11 @@ def write_file(
     routes: Mapping[str, Sequence[str]] | None = None,
     windows: Sequence[Mapping[str, object]] = (),
     policy: Mapping[str, object] | None = None,
+    tables: Sequence[tuple[str, Mapping[str, object]]] = (),
 ) -> Path:
-    """Write a configuration file; each link has at least its ``port``."""
+    """Write a configuration file; each link has at least its ``port``. ``tables`` are others, by their heads."""
     folder.mkdir(parents=True, exist_ok=True)
-    tables = [
+    written = [
         _table("[daemon]", {"state_dir": str(folder / "state"), "drain_timeout_s": 10.0, **(daemon or {})}),
         _table("[database]", {"url": database_url}),
         _table("[http]", {"listen": "127.0.0.1:0"}),
@@ -82,17 +83,18 @@ def write_file(
     for name, its in links.items():
         usual = {"name": name, "host": "127.0.0.1", "system_id": "clinic", "password": "secret"}
         quick = {"rebind_delay_s": 0.05, "throughput_per_s": 1000}
-        tables.append(_table("[[link]]", usual | quick | its))
+        written.append(_table("[[link]]", usual | quick | its))
     allowed = list(dict.fromkeys([*CATEGORIES, *(str(category["name"]) for category in categories)]))
-    tables.append(_table("[[sender]]", {"address": "Northside", "categories": allowed}))
+    written.append(_table("[[sender]]", {"address": "Northside", "categories": allowed}))
     for prefix, names in (routes or {"": list(links)}).items():
-        tables.append(_table("[[route]]", {"prefix": prefix, "links": names}))
-    tables += [_table("[[category]]", category) for category in categories]
-    tables += [_table("[[window]]", window) for window in windows]
+        written.append(_table("[[route]]", {"prefix": prefix, "links": names}))
+    written += [_table("[[category]]", category) for category in categories]
+    written += [_table("[[window]]", window) for window in windows]
     if policy:
-        tables.append(_table("[policy]", policy))
+        written.append(_table("[policy]", policy))
+    written += [_table(head, entries) for head, entries in tables]
     path = folder / "tocsin.toml"
-    path.write_text("\n".join(tables), encoding="utf-8")
+    path.write_text("\n".join(written), encoding="utf-8")
     return path
 
 
@@ -294,6 +296,7 @@ async def journey(
     daemon: Mapping[str, object] | None = None,
     categories: Sequence[Mapping[str, object]] = (),
     windows: Sequence[Mapping[str, object]] = (),
+    tables: Sequence[tuple[str, Mapping[str, object]]] = (),
     script: Callable[[Smsc], None] = lambda _: None,
     **link: object,
 ) -> AsyncIterator[Journey]:
@@ -307,6 +310,7 @@ async def journey(
             daemon=daemon,
             categories=categories,
             windows=windows,
+            tables=tables,
         )
         async with Running(path) as running:
             await running.until_bound()

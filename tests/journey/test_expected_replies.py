@@ -179,3 +179,23 @@ async def test_at_the_deadline_the_app_is_told_that_no_answer_came(tmp_path, que
         ]
         await say(world, "C")
         assert (await classes(world))[-1] == "text"
+
+
+DIRECTIONS = {"name": "directions", "words": ["where", "wo", "C"], "reply": "1 Hill Street"}
+
+
+async def test_a_keyword_is_told_and_answered_once(tmp_path, queue_url):
+    """In any spelling; a question that is open goes before it, and STOP before both."""
+    async with journey(tmp_path, queue_url, receipts="none", tables=[("[[keyword]]", DIRECTIONS)]) as world:
+        await say(world, "Where, please?")
+        await world.smsc.until(lambda: sent_to(world) == ["1 Hill Street"])
+        rows = await world.app.fetch("select subject, detail from tocsin.event_log where type = 'inbound.keyword'")
+        inbound = await world.app.value("select inbound_id from tocsin.inbox")
+        assert [(row["subject"], json.loads(row["detail"])["keyword"]) for row in rows] == [
+            (str(inbound), "directions")
+        ]
+        assert world.daemon.counter("tocsin_inbound_total", **{"link": "carrier-a", "class": "keyword"}) == 1
+
+        await ask(world)
+        await say(world, "C", "STOP", "somewhere")
+        assert await classes(world) == ["keyword", "answer", "stop", "text"]
