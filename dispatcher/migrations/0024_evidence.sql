@@ -5,14 +5,16 @@
 -- Null: it came late, or a version without this column wrote the row.
 alter table tocsin.sent add column answered_ms int;
 
--- A digest of the rules that decide about messages: categories, senders, routes and automatic replies, with every column but `paused`,
+-- A digest of the rules that decide about messages: categories, senders, routes, policy, keywords and automatic replies, with every column but `paused`,
 -- which operator_log has. Not in it: links, which say how a message is written; suppressions and consents, which have ledgers of their own.
 create function tocsin.policy_digest() returns text
 language sql stable set search_path = pg_catalog, pg_temp set intervalstyle = 'iso_8601' as $$
     select left(encode(sha256(convert_to(jsonb_build_array(
         (select jsonb_agg(to_jsonb(c) - 'paused' order by c.name collate "C") from tocsin.category c),
         (select jsonb_agg(to_jsonb(s) order by s.address collate "C") from tocsin.sender s),
-        (select jsonb_agg(to_jsonb(r) order by r.prefix collate "C") from tocsin.route r),
+        (select jsonb_agg(to_jsonb(r) order by r.prefix collate "C", r.category collate "C") from tocsin.route r),
+        (select to_jsonb(p) from tocsin.policy p),
+        (select jsonb_agg(to_jsonb(k) order by k.form collate "C", k.sender collate "C") from tocsin.keyword k),
         (select jsonb_agg(to_jsonb(a) order by a.kind collate "C", a.sender collate "C", a.language collate "C")
          from tocsin.auto_reply a))::text, 'UTF8')), 'hex'), 16)
 $$;
