@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from config import code_tables
+from config.caps import CapSettings, caps
 from config.code_tables import ReceiptReason, Verdict
 from config.policy import PolicySettings
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
@@ -215,6 +216,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[keyword]]": KeywordSettings,
     "[policy]": PolicySettings,
     "[[window]]": WindowSettings,
+    "[[cap]]": CapSettings,
 }
 
 
@@ -233,6 +235,7 @@ class Settings:
     policy: PolicySettings
     windows: tuple[WindowSettings, ...]
     keywords: tuple[KeywordSettings, ...]
+    caps: tuple[CapSettings, ...]
     path: Path
     sha256: str
     warnings: tuple[str, ...] = ()  # one line each: allowed, but a person should know
@@ -267,6 +270,7 @@ class _Reading:
         link_names = self._unique(root, "link", "name", [link.name for link in links])
         senders = self._senders(root, link_names, {category.name for category in categories})
         addresses = {sender.address for sender in senders}
+        lanes = {category.name: category.lane for category in categories}
         return Settings(
             daemon=self._daemon(self._table(root, "daemon"), max(each.time_to_live_s for each in categories)),
             database=self._database(self._table(root, "database")),
@@ -278,7 +282,8 @@ class _Reading:
             auto_replies=replies(self._tables(root, "auto_reply", "kind"), addresses),
             keywords=keywords(self._tables(root, "keyword", "name"), addresses),
             policy=PolicySettings(**read(self._table(root, "policy"), PolicySettings)),
-            windows=windows(self._tables(root, "window", ""), {each.name: each.lane for each in categories}),
+            windows=windows(self._tables(root, "window", ""), lanes),
+            caps=caps(self._tables(root, "cap", ""), lanes),
             path=self.path,
             sha256=hashlib.sha256(octets).hexdigest(),
             warnings=tuple(self.warnings),

@@ -60,7 +60,7 @@ def windows(tables: Iterable[Table], lanes: Mapping[str, int]) -> tuple[WindowSe
             raise table.error("prefix", "must be the first digits of an E.164 number, or empty for all")
         window = replace(window, prefix=window.prefix.removeprefix("+"))
         for category in window.categories:
-            _check_category(table, category, lanes)
+            check_category(table, category, lanes, "window")
             if (category, window.prefix) in given:
                 raise table.error("categories", f'"{category}" has a window for this prefix already')
             given.add((category, window.prefix))
@@ -73,13 +73,19 @@ def windows(tables: Iterable[Table], lanes: Mapping[str, int]) -> tuple[WindowSe
     return tuple(result)
 
 
-def _check_category(table: Table, category: str, lanes: Mapping[str, int]) -> None:
+def check_category(table: Table, category: str, lanes: Mapping[str, int], what: str) -> None:
+    """See that messages of this category may be kept waiting by a window or a cap.
+
+    Raises:
+        ConfigError: it is unknown, an answer that somebody waits for, or of lane 0.
+
+    """
     if category not in lanes:
         raise table.error("categories", f'there is no category "{category}"; known are {", ".join(sorted(lanes))}')
     if category in UNTIMED:
-        raise table.error("categories", f"{category} can have no window: who asked waits for the answer")
+        raise table.error("categories", f"{category} can have no {what}: who asked waits for the answer")
     if lanes[category] == 0:
-        raise table.error("categories", f"{category} can have no window: lane 0 is for emergencies")
+        raise table.error("categories", f"{category} can have no {what}: lane 0 is for emergencies")
 
 
 def _check_holidays(table: Table, place: str) -> None:

@@ -2,6 +2,7 @@
 
     claim        claim.py       a journalled Job, its row still in ``ready``
     policy       policy.py      may it go, by its own flags, the clock, and the recipient's hours (windows.py)
+    count        caps.py        what has a cap is counted, one statement a batch, before it is dispatched
     segment      gateway        the text cut into segments for its link's alphabet
     submit       gateway.Link   waits in its lane for token and slot, then is encoded
     record       record.py      what is about to be written, on local disk, before the socket
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
+from dispatcher.caps import Caps
 from dispatcher.job import KEEP, RELEASED, UNANSWERED, What, after_submit, closed, deferred
 from dispatcher.policy import LEAST_LIFE_S, CategoryRules, Defer, Send, Stop, before_send
 from dispatcher.route import other_links
@@ -44,9 +47,11 @@ if TYPE_CHECKING:
     from dispatcher.intake import Intake
     from dispatcher.job import Job
     from dispatcher.ownership import Fence
+    from dispatcher.policy import Decision
     from dispatcher.record import Record
     from dispatcher.settle import Settler
     from dispatcher.stops import Stops
+    from dispatcher.store import Connection
     from gateway import Delivery, Gateway, Segment, SubmitResult
 
 log = structlog.get_logger()
@@ -80,6 +85,7 @@ class Dispatcher:
         self._links = links
         self.stops = stops
         self._windows = Windows(settings.windows)
+        self.caps = Caps(settings.caps)
         self.configure(settings)
         self._hand_on = hand_on  # a job is to go by another link: look soon
         self._gateway = gateway
@@ -94,28 +100,60 @@ class Dispatcher:
         self.categories: dict[str, CategoryRules] = {}  # as the database says; upkeep reads them
 
     def configure(self, settings: Settings) -> None:
-        """Take routes, senders, categories and windows of the file; what waits is asked again where windows changed."""
+        """Take what the file says; what waits is asked again where windows or caps changed."""
         self.stops.configure(settings)
-        if settings.windows != self._windows.settings:
+        if (settings.windows, settings.caps) != (self._windows.settings, self.caps.settings):
             self._windows = Windows(settings.windows)
+            self.caps.configure(settings.caps)
             for link in self._gateway().links.values():
-                link.withdraw(_may_have_window)
+                link.withdraw(_may_wait)
         self._settings = settings
         self._kept_as_they_are = {category.name for category in settings.categories if not category.substitute}
         self._tlvs = {category.name: category.tlv for category in settings.categories if category.tlv}
 
     # ------------------------------------------------------------------ the way out
 
+    async def count(self, connection: Connection, jobs: Sequence[Job]) -> None:
+        """Count those of the claimed jobs that have a cap and may go otherwise; without caps this is nothing.
+
+        Raises:
+            StoreUnavailable: all of the jobs are back in the queue.
+
+        """
+        if not self.caps.settings:
+            return
+        now, utc_now = self._clock(), self._wall_clock()
+        capped = [
+            job for job in jobs if self.caps.cap(job) is not None and isinstance(self._decide(job, now, utc_now), Send)
+        ]
+        if not capped:
+            return
+        try:
+            await self.caps.take(connection, capped, self._windows, now, utc_now)
+        except BaseException:
+            for job in jobs:
+                self._settler.released(job)
+            raise
+
+    def _decide(self, job: Job, now: float, utc_now: float) -> Decision:
+        job.suppressed = job.suppressed or self.stops.reason(job)
+        hours = self._windows.hours(job, utc_now, LEAST_LIFE_S) if self._windows.settings else None
+        return before_send(job, self.categories.get(job.category, UNKNOWN), now, hours, utc_now)
+
     def dispatch(self, jobs: Sequence[Job]) -> None:
         """Send claimed jobs on their way; each comes back through ``answered`` or ``recalled``, or is settled here."""
         now, utc_now = self._clock(), self._wall_clock()
         outgoing: dict[str, list[Submission]] = {}
         for job in jobs:
-            job.suppressed = job.suppressed or self.stops.reason(job)
-            hours = self._windows.hours(job, utc_now, LEAST_LIFE_S) if self._windows.settings else None
-            match before_send(job, self.categories.get(job.category, UNKNOWN), now, hours, utc_now):
-                case Send(until):
-                    submission = self._submission(job, until)
+            decision = self._decide(job, now, utc_now)
+            if self.caps.settings and isinstance(decision, Send) and self.caps.cap(job) is not None:
+                if job.cap is None:  # it has only just become free to go
+                    self._settler.released(job)
+                    continue
+                decision = replace(job.cap, until=decision.until) if isinstance(job.cap, Send) else job.cap
+            match decision:
+                case Send():
+                    submission = self._submission(job, decision)
                     if submission is not None and not self._is_held(job, submission):
                         outgoing.setdefault(job.link, []).append(submission)
                 case Defer(reason, delay_s):
@@ -128,11 +166,8 @@ class Dispatcher:
             else:
                 self.recalled(link, submissions)
 
-    def _submission(self, job: Job, until: float) -> Submission | None:
-        """The job as its link takes it: the segments not yet accepted; None when it is settled instead.
-
-        ``until`` is when its window closes (monotonic): nothing is written then, and its validity period ends.
-        """
+    def _submission(self, job: Job, send: Send) -> Submission | None:
+        """The job as its link takes it: the segments not yet accepted; None when it is settled instead."""
         settings = self._links[job.link]
         try:
             segments = segment(
@@ -173,8 +208,9 @@ class Dispatcher:
                 tlvs=self._tlvs.get(job.category, ()),
             ),
             segments=segments if not job.done else tuple(s for s in segments if not job.done >> (s.part - 1) & 1),
-            deadline=min(job.expires_at, until),
+            deadline=min(job.expires_at, send.until),
             context=job,
+            written_before=send.day_until,
         )
         return job.submission
 
@@ -279,5 +315,5 @@ class Dispatcher:
         self._wake_claimer()
 
 
-def _may_have_window(submission: Submission) -> bool:
+def _may_wait(submission: Submission) -> bool:
     return submission.lane != 0

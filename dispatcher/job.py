@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from dispatcher.policy import Decision
 from gateway import Submission, Verdict, status_name
 
 MOST_ATTEMPTS = 10  # claims that reached the wire and were refused for now
@@ -121,6 +122,7 @@ class Job:
     refusal: tuple[Verdict, int] | None = None  # and its command_status
     answers: list[Accepted] = field(default_factory=list)  # not yet settled
     outcome: Outcome | None = None  # waiting to be settled
+    cap: Decision | None = None  # of one that has a cap: what came of counting it; None: not counted yet
     settled: Outcome | None = None  # already settled; a late answer may still come
 
     @property
@@ -176,8 +178,9 @@ def after_submit(job: Job, other_links: int = 0) -> Outcome:
         return RELEASED
     verdict, command_status = job.refusal
     if verdict is Verdict.EXPIRED:
-        if job.submission is not None and job.submission.deadline < job.expires_at:
-            return RELEASED  # its window has closed: the policy says until when
+        submission = job.submission
+        if submission is not None and min(submission.deadline, submission.written_before) < job.expires_at:
+            return RELEASED  # its window has closed, or its day is over: the policy says until when
         return closed(job, "expired", "EXPIRED")
     reason = status_name(command_status) if command_status else "UNENCODABLE"
     most = {Verdict.RETRY: MOST_ATTEMPTS, Verdict.AMBIGUOUS: MOST_AMBIGUOUS_ATTEMPTS}.get(verdict, 0)

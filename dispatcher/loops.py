@@ -180,7 +180,9 @@ class Loops:
                     for window in self._claimer.windows(link, lane, room)
                 ]
                 jobs = await self._claimer.claim(connection, windows)
+                await self._dispatcher.count(connection, jobs)
                 await self._dispatch(jobs)
+            await self._dispatcher.caps.give_back(connection, self._clock())
             now = self._clock()
             if now >= probe_at:
                 whole = now >= whole_at

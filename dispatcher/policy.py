@@ -21,9 +21,10 @@ LEAST_LIFE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """It may go now, and is written before ``until`` (monotonic), when its window closes."""
+    """It may go now, and is written before both of these (monotonic): when its window closes, when its day is over."""
 
     until: float = math.inf
+    day_until: float = math.inf  # of one that was counted as sent on that day
 
 
 @dataclass(frozen=True, slots=True)

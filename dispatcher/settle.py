@@ -114,6 +114,7 @@ class Settler:
             self.put(job, RELEASED)
             return
         self._waiting.pop(job, None)
+        job.settled = RELEASED
         job.batch.outstanding -= 1
         if job.batch.outstanding == 0:
             self._batches.append(job.batch.number)

@@ -70,11 +70,22 @@ class Windows:
         window = self._window(job.category, job.recipient)
         if window is None:
             return None
-        zones = _zones_of_job(job, window.zone)
+        zones = zones_of_job(job, window.zone)
         found = self._at(window, zones, now)
         if found.is_open and found.until - now < least_s:
             return self._at(window, zones, found.until)
         return found
+
+    def opening(self, job: Job, at: float, least_s: float) -> float:
+        """Give the first instant from this one on at which the job may go, and for ``least_s``; inf: it never may."""
+        window = self._window(job.category, job.recipient)
+        if window is None:
+            return at
+        zones = zones_of_job(job, window.zone)
+        found = hours_at(window, zones, at)
+        if found.is_open and found.until - at < least_s:
+            found = hours_at(window, zones, found.until)
+        return at if found.is_open else found.until
 
     def _window(self, category: str, recipient: str) -> WindowSettings | None:
         for window in self._by_category.get(category, ()):
@@ -107,7 +118,8 @@ def hours_at(window: WindowSettings, zones: Iterable[str], now: float) -> Hours:
     return Hours(is_open=False, since=now, until=math.inf)
 
 
-def _zones_of_job(job: Job, otherwise: str) -> tuple[str, ...]:
+def zones_of_job(job: Job, otherwise: str) -> tuple[str, ...]:
+    """Zones that the recipient can be in: the app's word, else what the number tells, else this one."""
     if job.options is not None:
         named = json.loads(job.options).get("tz")
         if named in known_zones():
@@ -159,12 +171,12 @@ def _opened(window: WindowSettings, zone: ZoneInfo, now: float) -> list[Interval
     for day in days:
         if DAYS[day.weekday()] not in window.days or day in closed:
             continue
-        since = _instant(zone, datetime.combine(day, opens), last=True)
-        until = _instant(zone, datetime.combine(day + DAY if closes_next_day else day, closes), last=False)
+        since = instant(zone, datetime.combine(day, opens), last=True)
+        until = instant(zone, datetime.combine(day + DAY if closes_next_day else day, closes), last=False)
         if day + DAY in closed:
-            until = min(until, _instant(zone, datetime.combine(day + DAY, time()), last=False))
+            until = min(until, instant(zone, datetime.combine(day + DAY, time()), last=False))
         if day - DAY in closed:
-            since = max(since, _instant(zone, datetime.combine(day, time()), last=True))
+            since = max(since, instant(zone, datetime.combine(day, time()), last=True))
         if since >= until:
             continue
         if result and since <= result[-1][1]:  # both at the end of one gap
@@ -189,7 +201,7 @@ def _in_both(some: Sequence[Interval], others: Sequence[Interval]) -> list[Inter
     return result
 
 
-def _instant(zone: ZoneInfo, wall: datetime, *, last: bool) -> float:
+def instant(zone: ZoneInfo, wall: datetime, *, last: bool) -> float:
     """Give the instant of a wall-clock time: where it does not exist the end of the gap, of two the first or last."""
     earlier, later = (wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     first_s, last_s = earlier.timestamp(), later.timestamp()

@@ -7,6 +7,7 @@ segment is a named tuple: a frozen dataclass takes three times as long to make.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -96,7 +97,7 @@ class Submission:
     lane: int  # 0 first, 1..5 share the rest by weight
     message: ShortMessage
     segments: tuple[Segment, ...]
-    deadline: float  # monotonic; nothing is written at or after it
+    deadline: float  # monotonic; nothing is written at or after it, and its validity period ends with it
     context: object = None  # the caller's own; the gateway never looks at it
     next_index: int = 0  # of the segment that is written next
     stopped: bool = False  # a segment was not accepted: write no more
@@ -104,6 +105,7 @@ class Submission:
     spared: int = 0  # bits of parts that need not be written any more; bit 0 is part 1
     form: Form | None = None  # how it is written, where that is not as the link's settings say
     formed_at: float = 0.0  # monotonic: since when, after a refusal; 0.0 when none was refused
+    written_before: float = math.inf  # monotonic; nothing is written at or after it, nor is its validity period cut
 
     def spare(self, part: int) -> bool:
         """Keep a part that still waits from being written; False once it was taken to be written."""

@@ -245,7 +245,7 @@ class WaitingRooms:
         submission = token[0]
         if submission.stopped:
             return False
-        if submission.deadline <= now:
+        if submission.deadline <= now or submission.written_before <= now:
             submission.stopped = True
             self.expired.append(token)
             return False

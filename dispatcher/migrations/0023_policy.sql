@@ -1,4 +1,6 @@
--- What holds for every message, as the file says it: the same text asked for again and again. No row: nothing of it.
+-- Two bounds, both off until configured: for the same text asked for again and again, and for messages to one number in a day and a week.
+
+-- What holds for every message, as the file says it. No row: nothing of it.
 create table tocsin.policy (
     only_one               boolean primary key default true check (only_one),
     duplicate_text_within  interval not null check (duplicate_text_within >= '0'),    -- 0: off
@@ -139,6 +141,52 @@ begin
     else
         return query select * from tocsin.admit(jobs);
     end if;
+end $$;
+
+-- ---------------------------------------------------------------- caps
+
+create type tocsin.cap_use as (job_id bigint, at timestamptz, batch bigint);    -- batch: of the claim that counted it
+create type tocsin.cap_request as (job_id bigint, at timestamptz, batch bigint, per_day int, per_week int, day_since timestamptz,
+                                   week_since timestamptz);
+create type tocsin.cap_answer as (job_id bigint, by_day timestamptz, by_week timestamptz);    -- both null: it is counted, and may go
+
+-- How often messages of a category with a cap went to a number of late. A job counts once, however often it is tried.
+create table tocsin.cap_count (
+    recipient  text not null,
+    category   text not null,
+    uses       tocsin.cap_use[] not null,
+    asked      tocsin.cap_request[] not null,            -- what the last claim asked for
+    answers    tocsin.cap_answer[] not null,             -- and got
+    until      timestamptz not null,                     -- then nothing of it counts any more
+    primary key (recipient, category)
+);
+create index on tocsin.cap_count (until);
+
+-- Counts those of the jobs asked for that stay within their caps, one after the other. Of one that does not: the use that must be of an
+-- earlier day, or of an earlier week, before it may go.
+create function tocsin.note_uses(held tocsin.cap_use[], asked tocsin.cap_request[], out uses tocsin.cap_use[],
+                                 out answers tocsin.cap_answer[], out until timestamptz)
+language plpgsql immutable set search_path = pg_catalog, pg_temp as $$
+declare
+    wanted  tocsin.cap_request;
+    others  tocsin.cap_use[];
+    by_day  timestamptz;
+    by_week timestamptz;
+begin
+    uses := array(select u from unnest(held) u where u.at > asked[1].at - interval '9 days');
+    answers := '{}';
+    foreach wanted in array asked loop
+        others := array(select u from unnest(uses) u where u.job_id <> wanted.job_id);
+        by_day := (select u.at from unnest(others) u where wanted.per_day is not null order by u.at desc offset wanted.per_day - 1 limit 1);
+        by_week := (select u.at from unnest(others) u where wanted.per_week is not null order by u.at desc offset wanted.per_week - 1 limit 1);
+        by_day := case when by_day >= wanted.day_since then by_day end;
+        by_week := case when by_week >= wanted.week_since then by_week end;
+        if by_day is null and by_week is null then
+            uses := others || row(wanted.job_id, wanted.at, wanted.batch)::tocsin.cap_use;
+        end if;
+        answers := answers || row(wanted.job_id, by_day, by_week)::tocsin.cap_answer;
+    end loop;
+    until := coalesce((select max(u.at) from unnest(uses) u), asked[1].at) + interval '9 days';
 end $$;
 
 revoke execute on all functions in schema tocsin from public;

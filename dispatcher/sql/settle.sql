@@ -94,7 +94,7 @@ with fence as materialized (
            case g.what when 2 then jsonb_build_object('until', to_char(least(now() + make_interval(secs => g.delay_s), g.expires_at)
                                                                        at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) end as detail
     from gone g where g.what in (3, 4) or g.what = 1 and (g.receipts = 'none' or g.resends > 0)   -- an app that was told of doubt hears how it ended
-        or g.what = 2 and g.reason = 'WINDOW_CLOSED' or g.what in (1, 2) and g.category in (select c.name from special c where c.job_states)
+        or g.what = 2 and g.reason in ('WINDOW_CLOSED', 'FREQ_CAP') or g.what in (1, 2) and g.category in (select c.name from special c where c.job_states)
 ), into_events as (
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
     select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, t.type, t.id::text,

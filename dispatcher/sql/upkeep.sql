@@ -116,10 +116,14 @@ select n::smallint as lane,
 from generate_series(0, 5) n;
 
 -- name: prune_keys
--- Drops idempotency keys of 7 days ago, and texts that count no more. Locks: their rows. Index: recent_text (until).
+-- Drops idempotency keys of 7 days ago, and texts and messages that count no more. Locks: their rows. Index: (until) of both tables.
 with texts as (
     delete from tocsin.recent_text t using (select r.digest from tocsin.recent_text r where r.until < now() limit 10000 for update skip locked) o
     where t.digest = o.digest
+), counts as (
+    delete from tocsin.cap_count t
+    using (select c.recipient, c.category from tocsin.cap_count c where c.until < now() limit 10000 for update skip locked) o
+    where (t.recipient, t.category) = (o.recipient, o.category)
 )
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
 

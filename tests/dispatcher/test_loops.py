@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.caps import Caps
 from dispatcher.loops import PROBE_PAUSES, PROBE_S, Loops, Signals
 
 
@@ -109,7 +110,7 @@ async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(prob
     """It takes what it takes by the rows that are gone, and shall not take a processor for it."""
     claimer = Slow(probe_s)
     signals = Signals()
-    absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={})
+    absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={}, caps=Caps(()))
     loops = loops_of(
         signals, claimer=claimer, backlog=absent, pauses=absent, gateway=lambda: absent, clock=lambda: claimer.now
     )

@@ -72,6 +72,7 @@ def write_file(
     windows: Sequence[Mapping[str, object]] = (),
     policy: Mapping[str, object] | None = None,
     tables: Sequence[tuple[str, Mapping[str, object]]] = (),
+    caps: Sequence[Mapping[str, object]] = (),
 ) -> Path:
     """Write a configuration file; each link has at least its ``port``. ``tables`` are others, by their heads."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,7 @@ def write_file(
         written.append(_table("[[route]]", {"prefix": prefix, "links": names}))
     written += [_table("[[category]]", category) for category in categories]
     written += [_table("[[window]]", window) for window in windows]
+    written += [_table("[[cap]]", cap) for cap in caps]
     if policy:
         written.append(_table("[policy]", policy))
     written += [_table(head, entries) for head, entries in tables]
@@ -297,6 +299,7 @@ async def journey(
     categories: Sequence[Mapping[str, object]] = (),
     windows: Sequence[Mapping[str, object]] = (),
     tables: Sequence[tuple[str, Mapping[str, object]]] = (),
+    caps: Sequence[Mapping[str, object]] = (),
     script: Callable[[Smsc], None] = lambda _: None,
     **link: object,
 ) -> AsyncIterator[Journey]:
@@ -311,6 +314,7 @@ async def journey(
             categories=categories,
             windows=windows,
             tables=tables,
+            caps=caps,
         )
         async with Running(path) as running:
             await running.until_bound()

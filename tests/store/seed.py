@@ -48,7 +48,17 @@ EMPTY = "".join(
             "sent",
             "sent_text",
         ],
-        *["closed", "receipt_wait", "inbound", "inbound_part", "event_log", "idempotency", "policy", "recent_text"],
+        *[
+            "closed",
+            "receipt_wait",
+            "inbound",
+            "inbound_part",
+            "event_log",
+            "idempotency",
+            "policy",
+            "recent_text",
+            "cap_count",
+        ],
     ]
 )
 
