@@ -37,7 +37,7 @@ EVENTS = {
     "job.cancelled": ("job", "The app, or an operator, took it back in time.", "reason"),
     "job.deferred": (
         "job",
-        "Its window is closed (`WINDOW_CLOSED`), its number had its share (`FREQ_CAP`), or, with `job_states`, any wait.",
+        "Its window is closed (`WINDOW_CLOSED`), its number had its share (`FREQ_CAP`); with `job_states`, any wait.",
         "reason, until",
     ),
     "job.delivered": ("job", "Every segment's receipt says delivered. Final.", ""),

@@ -16,6 +16,7 @@ NOWHERE = "447700900123"  # Ofcom keeps it for drama: its zone is the window's
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 LONG = "abcdefgh " * 85  # 5 segments
+EXPIRED_STATE = 3  # message_state of a receipt (SMPP v3.4 section 5.2.28)
 DAYTIME = datetime(2026, 3, 2, tzinfo=UTC)
 OFFICE = {"categories": ["transactional"], "opens": "08:00", "closes": "21:00"}
 
@@ -105,6 +106,39 @@ async def test_within_its_hours_a_message_lives_until_they_end_at_most(tmp_path,
         lives = sorted(life(submit.fields["validity_period"]) for submit in submits)
         for found, true in zip(lives, (timedelta(seconds=300), soon, closing - datetime.now(UTC)), strict=True):
             assert -2 * SECOND < found - true < 10 * SECOND, lives
+
+
+async def test_what_a_handset_that_was_off_overnight_did_not_get_is_told_as_expired(tmp_path, queue_url):
+    """The SMSC gave up when the window closed, and its receipt says so: not delivered, and not at night."""
+    async with journey(tmp_path, queue_url, windows=[OFFICE]) as world:
+        set_wall_clock(world, DAYTIME.replace(hour=20))
+        reminder = await world.app.enqueue(NOWHERE)
+        (submit,) = await world.smsc.seen("submit_sm")
+        assert "000000005955000R" <= submit.fields["validity_period"] <= "000000010000000R", "an hour: until 21:00"
+        await world.app.until_state(reminder, "submitted")
+        world.smsc.deliver_receipt("m00000001", submit, EXPIRED_STATE)
+
+        await world.app.until_state(reminder, "undelivered")
+        assert await world.app.reason(reminder) == "EXPIRED_SMSC"
+        assert (await event(world, reminder))["type"] == "job.undelivered"
+
+
+async def test_the_hours_are_those_of_where_the_number_is_and_not_of_the_server(tmp_path, queue_url, monkeypatch):
+    """At half past twelve UTC it is morning in New York, night in Los Angeles, and evening where the server stands."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        async with journey(tmp_path, queue_url, windows=[OFFICE], receipts="none") as world:
+            set_wall_clock(world, datetime(2026, 7, 1, 12, 30, tzinfo=UTC))
+            new_york, los_angeles = [await world.app.enqueue(to) for to in ("12125552345", "12135552345")]
+
+            await world.app.until_state(new_york, "submitted")
+            await world.app.until_state(los_angeles, "deferred")
+            waits = await world.app.value("select due_at - now() from tocsin.deferred where id = $1", los_angeles)
+            assert abs(waits - 2.5 * HOUR) < 3 * SECOND, "until eight o'clock there"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_the_hours_are_those_of_where_the_app_says_the_recipient_is(tmp_path, queue_url):

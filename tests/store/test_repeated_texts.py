@@ -27,7 +27,7 @@ def outcomes(rows: list[asyncpg.Record]) -> list[str]:
     return [row["reason"] or row["outcome"] for row in rows]
 
 
-async def test_case_16_a_loop_of_500_under_new_keys_is_refused_after_the_first(shared_url):
+async def test_a_loop_of_500_under_new_keys_is_refused_after_the_first(shared_url):
     """Each refusal is an outcome, a row and an event; the one message goes."""
     async with seeded(shared_url) as root:
         await set_policy(root)
