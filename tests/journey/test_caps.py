@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tests.fakes.smsc import Answer
-from tests.journey.running import journey, until
+from tests.fakes.smsc import Answer, Smsc
+from tests.journey.running import LINK, Child, app_of, journey, until, write_file
 from tests.journey.test_verdicts import scripted
 from tests.journey.test_windows import NOWHERE, event, set_wall_clock
 
@@ -147,3 +147,31 @@ async def test_without_caps_nothing_is_asked_of_the_database(tmp_path, queue_url
         await world.app.until_state(await promote(world), "submitted")
         assert not asked
         assert await world.app.value("select count(*) from tocsin.cap_count") == 0
+
+
+async def test_a_kill_in_the_middle_neither_exceeds_the_cap_nor_counts_twice(tmp_path, queue_url):
+    """As many as the cap says have gone, or are in doubt; the others wait."""
+    noon = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"  # no midnight while this runs; the sign is that of POSIX
+    cap = {"categories": ["transactional"], "per_day": 12, "zone": noon}
+    link = {"receipts": "none", "throughput_per_s": 5}
+    async with Smsc() as smsc, app_of(queue_url) as app:
+        path = write_file(tmp_path, queue_url, {LINK: {"port": smsc.port, **link}}, caps=[cap])
+        async with Child(path) as daemon:
+            await daemon.until_logged("link_state_changed")
+            await app.enqueue_many(
+                [{"recipient": NOWHERE, "body": f"{n}", "expires_at": "2090-01-01T00:00Z"} for n in range(40)]
+            )
+            await smsc.seen("submit_sm", 4)
+            daemon.kill()
+            await daemon.wait()
+            assert len(smsc.received("submit_sm")) < 12
+            await daemon.start()
+
+            async def all_decided() -> bool:
+                states = await app.states()
+                return sum(states.get(state, 0) for state in ("submitted", "uncertain", "deferred")) == 40
+
+            await until(all_decided, 30)
+            assert (await app.states())["deferred"] == 40 - 12
+            assert len({submit.fields["short_message"] for submit in smsc.received("submit_sm")}) == 12
+            assert await app.value("select array_agg(distinct reason) from tocsin.deferred") == ["FREQ_CAP"]

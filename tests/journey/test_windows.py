@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from tests.fakes.smsc import EXPIRED
 from tests.journey.running import LINK, journey, until, write_file
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ NOWHERE = "447700900123"  # Ofcom keeps it for drama: its zone is the window's
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 LONG = "abcdefgh " * 85  # 5 segments
-EXPIRED_STATE = 3  # message_state of a receipt (SMPP v3.4 section 5.2.28)
 DAYTIME = datetime(2026, 3, 2, tzinfo=UTC)
 OFFICE = {"categories": ["transactional"], "opens": "08:00", "closes": "21:00"}
 
@@ -116,7 +116,7 @@ async def test_what_a_handset_that_was_off_overnight_did_not_get_is_told_as_expi
         (submit,) = await world.smsc.seen("submit_sm")
         assert "000000005955000R" <= submit.fields["validity_period"] <= "000000010000000R", "an hour: until 21:00"
         await world.app.until_state(reminder, "submitted")
-        world.smsc.deliver_receipt("m00000001", submit, EXPIRED_STATE)
+        world.smsc.deliver_receipt("m00000001", submit, EXPIRED)
 
         await world.app.until_state(reminder, "undelivered")
         assert await world.app.reason(reminder) == "EXPIRED_SMSC"
