@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -110,9 +111,11 @@ async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(prob
     """It takes what it takes by the rows that are gone, and shall not take a processor for it."""
     claimer = Slow(probe_s)
     signals = Signals()
-    absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={}, caps=Caps(()))
+    absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={})
+    parts = dict.fromkeys(("backlog", "pauses"), absent)
+    dispatcher = SimpleNamespace(caps=Caps(()), count=AsyncMock())
     loops = loops_of(
-        signals, claimer=claimer, backlog=absent, pauses=absent, gateway=lambda: absent, clock=lambda: claimer.now
+        signals, claimer=claimer, dispatcher=dispatcher, gateway=lambda: absent, clock=lambda: claimer.now, **parts
     )
     running = asyncio.create_task(loops.claim(absent))
     await claimer.enough.wait()
