@@ -218,7 +218,7 @@ def test_an_interrupt_unbinds(at):
         )
         wait_for(lambda: len(smsc.received("submit_sm")) == 20)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
         wait_for(lambda: smsc.received("unbind"))
     assert process.returncode == 130
     assert "Traceback" not in said
