@@ -23,6 +23,7 @@ from config.caps import CapSettings, caps
 from config.code_tables import ReceiptReason, Verdict
 from config.policy import PolicySettings
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
+from config.recipients import Prefix
 from config.replies import AutoReplySettings, KeywordSettings, keywords, replies
 from config.windows import WindowSettings, windows
 
@@ -165,7 +166,7 @@ class SenderSettings:
 class RouteSettings:
     """``[[route]]``: which links carry recipients that begin with these digits."""
 
-    prefix: str  # digits of an E.164 number, no plus; "" matches all
+    prefix: Prefix  # digits of an E.164 number, no plus; "" matches all
     links: tuple[Name, ...]  # in order of preference
     categories: tuple[CategoryName, ...] = ()  # empty: every one that has no route of its own at the prefix
     weights: tuple[
@@ -508,8 +509,6 @@ class _Reading:
         routes = []
         for table in self._tables(root, "route", "prefix"):
             route = RouteSettings(**read(table, RouteSettings))
-            if re.fullmatch(r"(\+?[1-9]\d{0,14})?", route.prefix, re.ASCII) is None:
-                raise table.error("prefix", "must be the first digits of an E.164 number, or empty for all")
             _known(table, "links", "link", route.links, links)
             _known(table, "categories", "category", route.categories, categories)
             if route.weights and len(route.weights) != len(route.links):

@@ -15,6 +15,7 @@ from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
+from config.recipients import ByRecipient
 from dispatcher.policy import LEAST_LIFE_S, Defer, Send, Stop
 from dispatcher.store import array, texts
 from dispatcher.windows import DAY, instant, zones_of_job
@@ -53,18 +54,11 @@ class Caps:
     def configure(self, settings: Sequence[CapSettings]) -> None:
         """Take the caps of the file; what was counted stays counted."""
         self.settings = tuple(settings)
-        self._by_category: dict[str, list[CapSettings]] = {}
-        for cap in sorted(settings, key=lambda cap: len(cap.prefix), reverse=True):
-            for category in cap.categories:
-                self._by_category.setdefault(category, []).append(cap)
+        self._caps = ByRecipient(settings)
 
     def cap(self, job: Job) -> CapSettings | None:
         """Give the cap of a job; None: it has none, or its message has begun, and is counted already."""
-        if not job.done:
-            for cap in self._by_category.get(job.category, ()):
-                if job.recipient.startswith(cap.prefix):
-                    return cap
-        return None
+        return None if job.done else self._caps.find(job.category, job.recipient)
 
     async def take(
         self, connection: Connection, jobs: Sequence[Job], windows: Windows, now: float, utc_now: float

@@ -24,7 +24,8 @@ import phonenumbers
 from phonenumbers.timezone import time_zones_for_number
 from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
 
-from config.windows import DAYS, known_zones
+from config.recipients import ByRecipient, known_zones
+from config.windows import DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,10 +57,7 @@ class Windows:
 
     def __init__(self, settings: Sequence[WindowSettings]) -> None:
         self.settings = tuple(settings)
-        self._by_category: dict[str, list[WindowSettings]] = {}
-        for window in sorted(settings, key=lambda window: len(window.prefix), reverse=True):
-            for category in window.categories:
-                self._by_category.setdefault(category, []).append(window)
+        self._windows = ByRecipient(settings)
         self._decided: dict[tuple[WindowSettings, tuple[str, ...]], Hours] = {}
 
     def hours(self, job: Job, now: float, least_s: float = 0.0) -> Hours | None:
@@ -67,7 +65,7 @@ class Windows:
 
         A window that closes within ``least_s`` is closed already.
         """
-        window = self._window(job.category, job.recipient)
+        window = self._windows.find(job.category, job.recipient)
         if window is None:
             return None
         zones = zones_of_job(job, window.zone)
@@ -78,7 +76,7 @@ class Windows:
 
     def opening(self, job: Job, at: float, least_s: float) -> float:
         """Give the first instant from this one on at which the job may go, and for ``least_s``; inf: it never may."""
-        window = self._window(job.category, job.recipient)
+        window = self._windows.find(job.category, job.recipient)
         if window is None:
             return at
         zones = zones_of_job(job, window.zone)
@@ -86,12 +84,6 @@ class Windows:
         if found.is_open and found.until - at < least_s:
             found = hours_at(window, zones, found.until)
         return at if found.is_open else found.until
-
-    def _window(self, category: str, recipient: str) -> WindowSettings | None:
-        for window in self._by_category.get(category, ()):
-            if recipient.startswith(window.prefix):
-                return window
-        return None
 
     def _at(self, window: WindowSettings, zones: tuple[str, ...], now: float) -> Hours:
         found = self._decided.get((window, zones))

@@ -34,8 +34,8 @@ def test_every_key_is_read(at):
     (small,) = at.small(rest=CAP).caps
     (full,) = at.small(rest=CAP + 'per_week = 3\nprefix = "+1"\nzone = "America/Denver"\n').caps
 
-    assert small == CapSettings(("marketing", "informational"), 1, None, "", "UTC")
-    assert full == CapSettings(("marketing", "informational"), 1, 3, "1", "America/Denver")
+    assert small == CapSettings(("marketing", "informational"), 1, None, prefix="", zone="UTC")
+    assert full == CapSettings(("marketing", "informational"), 1, 3, prefix="1", zone="America/Denver")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.caps import CapSettings
-from config.windows import known_zones
+from config.recipients import known_zones
 from dispatcher.caps import Caps, days_at, free_at
 from dispatcher.errors import StoreUnavailable
 from dispatcher.job import RELEASED, SUBMITTED, Batch, closed

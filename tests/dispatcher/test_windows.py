@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.windows import DAYS, WindowSettings, known_zones
+from config.recipients import known_zones
+from config.windows import DAYS, WindowSettings
 from dispatcher.windows import LOOKED_AHEAD, Hours, Windows, hours_at, zones_of
 from tests.dispatcher.test_job import job
 
