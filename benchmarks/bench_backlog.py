@@ -10,7 +10,6 @@ Exit 0 only when every job that was enqueued is accounted for.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import sys
@@ -24,8 +23,7 @@ from benchmarks.bench_journey import COUNT_S, PRELOAD_S, Run
 from benchmarks.enqueuer import TWO_PARTS
 from benchmarks.flood import Flood
 from benchmarks.plan import Plan
-from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, end_when_told, run_on
-from dispatcher.errors import StoreUnavailable
+from benchmarks.stage import Child, Server, end_when_told, finished, run_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -295,13 +293,10 @@ def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
     words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    try:
-        comparisons, runs = asyncio.run(bench(arguments))
-    except asyncio.CancelledError:
-        return TOLD_TO_END
-    except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 3
+    played, code = finished(bench(arguments))
+    if played is None:
+        return code
+    comparisons, runs = played
     kept.keep(arguments, kept.document("backlog", words, {"comparisons": comparisons, "runs": runs}))
     return 1 if any(run["account"]["problems"] for run in runs) else 0
 

@@ -9,20 +9,16 @@ for, every emergency arrived, and the throttled link held its limit in every sli
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from dataclasses import replace
 from typing import Any, Final
 
-import asyncpg
-
 from benchmarks import results as kept
 from benchmarks.bench_journey import play
 from benchmarks.plan import NO_LIMIT, Plan, at_share, plan_of
 from benchmarks.report import table
-from benchmarks.stage import TOLD_TO_END, Failed, Server, end_when_told
-from dispatcher.errors import StoreUnavailable
+from benchmarks.stage import Server, end_when_told, finished
 
 # The conditions, and the run of the journey that each one is.
 CONDITIONS: Final = {"three-quarters": "three-quarters", "saturated": "backlog", "throttled": "throttled"}
@@ -126,13 +122,9 @@ def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when something does not hold, 3 when a run could not be played."""
     words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    try:
-        figures = asyncio.run(bench(arguments))
-    except asyncio.CancelledError:
-        return TOLD_TO_END
-    except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 3
+    figures, code = finished(bench(arguments))
+    if figures is None:
+        return code
     if not arguments.json:
         print("\n".join(lines(figures["runs"])))
     kept.keep(arguments, kept.document("emergency", words, figures))

@@ -8,20 +8,16 @@ README.md says how to read the figures. Exit 0 only when every job and every tex
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
-
-import asyncpg
 
 from benchmarks import results as kept
 from benchmarks.bench_journey import COUNT_S, Reading, Run
 from benchmarks.measure import cpu_s, histogram, percentile
 from benchmarks.plan import Plan
 from benchmarks.report import table
-from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, end_when_told, run_on
-from dispatcher.errors import StoreUnavailable
+from benchmarks.stage import Child, Server, end_when_told, finished, run_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -201,13 +197,9 @@ def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when something is not accounted for, 3 when the run could not be played."""
     words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    try:
-        result = asyncio.run(bench(arguments))
-    except asyncio.CancelledError:
-        return TOLD_TO_END
-    except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 3
+    result, code = finished(bench(arguments))
+    if result is None:
+        return code
     if not arguments.json:
         print("\n".join([table(result), *lines(result)]), flush=True)
     for problem in result["account"]["problems"]:

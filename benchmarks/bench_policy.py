@@ -10,7 +10,6 @@ were blocked.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import sys
@@ -18,15 +17,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-import asyncpg
-
 from benchmarks import results as kept
 from benchmarks.bench_journey import COUNT_S, Run
 from benchmarks.enqueuer import SUPPRESSED
 from benchmarks.plan import Plan
 from benchmarks.report import table
-from benchmarks.stage import TOLD_TO_END, Child, Failed, Server, end_when_told, run_on
-from dispatcher.errors import StoreUnavailable
+from benchmarks.stage import Child, Server, end_when_told, finished, run_on
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,13 +183,10 @@ def main(words: list[str] | None = None) -> int:
     """Run it; gives the exit code: 1 when a job is not accounted for, 3 when a run could not be played."""
     words = sys.argv[1:] if words is None else words
     arguments = arguments_of(words)
-    try:
-        comparison, runs = asyncio.run(bench(arguments))
-    except asyncio.CancelledError:
-        return TOLD_TO_END
-    except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 3
+    played, code = finished(bench(arguments))
+    if played is None:
+        return code
+    comparison, runs = played
     if not arguments.json:
         print("\n".join(lines(comparison)), flush=True)
     kept.keep(arguments, kept.document("policy", words, {"comparison": comparison, "runs": runs}))

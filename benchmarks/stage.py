@@ -13,20 +13,22 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import asyncpg
 import psutil
 
 from benchmarks import ledger as cell
 from dispatcher import embedded
+from dispatcher.errors import StoreUnavailable
 from dispatcher.migrate import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 
     from benchmarks.ledger import Ledger
 
+Played = TypeVar("Played")
 ROOT: Final = Path(__file__).parent.parent
 READY_S: Final = 30.0
 BIND_S: Final = 30.0
@@ -62,6 +64,17 @@ links = ["sink"]
 
 class Failed(Exception):
     """The run cannot go on; one line says why."""
+
+
+def finished(bench: Coroutine[Any, Any, Played]) -> tuple[Played | None, int]:
+    """Run a bench to its end; gives what it found, or None and the exit code: told to end, or not to be played."""
+    try:
+        return asyncio.run(bench), 0
+    except asyncio.CancelledError:
+        return None, TOLD_TO_END
+    except (Failed, StoreUnavailable, OSError, asyncpg.PostgresError) as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return None, 3
 
 
 class Server:
