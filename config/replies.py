@@ -5,15 +5,32 @@ language. The answer to HELP should name the sender, a telephone number, and how
 Texts in other languages than English want a native speaker's eye.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from config.reader import Matching, Table, read
 
-ReplyText = Annotated[
-    str, Matching(r"[^\x00-\x09\x0b-\x1f\x7f]{0,612}", "at most 612 characters, none of them a control character")
-]
+# What no text may have, as tocsin.control_character: C0 but LF and CR, DEL, C1; embeddings, overrides, isolates of bidi
+CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+MOST = 612  # four segments of GSM-7
+
+
+@dataclass(frozen=True, slots=True)
+class Sendable:
+    """A text for a handset. Nobody sees a control character in a file, so its code point is named."""
+
+    form: str = f"at most {MOST} characters, none of them a control character"
+
+    def problem(self, value: Any) -> str | None:
+        """Say which rule the text breaks, or nothing."""
+        if control := CONTROL.search(value):
+            return f"has the control character U+{ord(control[0]):04X}"
+        return None if len(value) <= MOST else f"must be {self.form}"
+
+
+ReplyText = Annotated[str, Sendable()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from config.reader import Between, Matching, Octets  # noqa: E402
+from config.replies import Sendable  # noqa: E402
 from config.settings import TABLES  # noqa: E402
 from dispatcher.cli import tocsin  # noqa: E402
 from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
@@ -181,7 +182,7 @@ def _range(shape: type, key: str) -> str:
                 return f"{rule.low:g} to {rule.high:.15g}"
             if isinstance(rule, Octets):
                 return f"{rule.low} to {rule.high} characters"
-            if isinstance(rule, Matching):
+            if isinstance(rule, Matching | Sendable):
                 return rule.form
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{word}`" for word in typing.get_args(hint))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import asyncpg
 import pytest
 
@@ -45,12 +47,11 @@ async def test_case_24_a_crash_between_a_write_and_its_answer(tmp_path, queue_ur
     [
         "Dear {{ name }}, ${secret} %s {0}",
         "'); drop table tocsin.ready; --",
-        "See https://clinic.example/a?b=1\r\nand\treply",
-        "Total \u202eFDP.exe\u202c of \u2066A\u2069\u200f",
-        "Bell \x07, escape \x1b[2J, delete \x7f, null-like \u0001",
+        "See https://clinic.example/a?b=1\r\nand\nreply",
+        "מועד\u200f: 14:30\u200e, נעים\u00ad \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "👩\u200d⚕️" * 12,
     ],
-    ids=["template", "sql", "url", "bidi", "control", "emoji"],
+    ids=["template", "sql", "url_and_newlines", "marks_of_direction", "emoji"],
 )
 async def test_case_29_a_text_is_data_and_arrives_as_it_was_enqueued(tmp_path, queue_url, text):
     """Nothing in it is a template, a statement or a command to a link; nothing is taken out or turned round."""
@@ -68,6 +69,32 @@ async def test_case_29_a_text_is_data_and_arrives_as_it_was_enqueued(tmp_path, q
             for pdu in world.smsc.received("submit_sm")
         ]
         assert messages(taken) == {(PATIENT, text): 1}
+
+
+async def test_case_29_a_text_with_a_control_character_is_refused_alone(tmp_path, queue_url):
+    """Bell, escape and tab; a total that reads backwards. The character is named, the text is not; the others of the call go."""
+    names = {"Anna\x07": "U+0007", "\x1b[2JAnna": "U+001B", "Anna\t1": "U+0009", "Anna \u202eFDP.exe\u202c": "U+202E"}
+    async with journey(tmp_path, queue_url) as world:
+        for text, name in names.items():
+            with pytest.raises(asyncpg.PostgresError) as raised:
+                await world.app.enqueue(PATIENT, text)
+            error = raised.value
+            assert (error.sqlstate, error.column_name, error.message) == (
+                *("TC400", "body"),
+                f"body: has the control character {name}",
+            )
+            assert "Anna" not in str(error.as_dict())  # detail and context neither
+        jobs = [{"recipient": PATIENT, "body": text} for text in [*names, "Dear {{ name }}"]]
+        rows = await world.app.fetch("select * from tocsin.enqueue_many($1) order by item", json.dumps(jobs))
+        assert [row["outcome"] for row in rows] == ["invalid"] * 4 + ["queued"]
+        assert [row["reason"] for row in rows[:4]] == [
+            f"body: has the control character {name}" for name in names.values()
+        ]
+        await world.app.until_state(rows[4]["job_id"], "submitted")
+
+        assert [pdu.fields["short_message"] for pdu in world.smsc.received("submit_sm")] == [
+            b"Dear \x1b(\x1b( name \x1b)\x1b)"
+        ]
 
 
 @pytest.mark.parametrize("text", ["Anna" * 1000, "Reminder for " + "Anna" * 150 + " 🙂"], ids=["long", "one_emoji"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
+from config.replies import CONTROL
 from tests.events import visible
 from tests.store.seed import app_session, connect, count, enqueue, enqueue_many, item, seeded
 
@@ -179,6 +181,40 @@ async def test_a_malformed_request_names_its_field(shared_url):
         for field, values in MALFORMED:
             assert (await refusal(root, **values), values) == (("TC400", field), values)
         assert await count(root, "ready") + await count(root, "idempotency") == 0
+
+
+async def test_a_control_character_in_a_body_is_refused_by_its_name(shared_url):
+    """Each of them and no other character, as the configuration refuses them in automatic replies."""
+    async with seeded(shared_url) as root:
+        others = {0x00, *range(0xD800, 0xE000)}  # no text of Postgres has these
+        rows = await root.fetch(
+            "select n, tocsin.control_character('a' || chr(n) || 'b') as name from generate_series(1, 1114111) n"
+            " where n not between 55296 and 57343"
+        )
+        named = {row["n"]: row["name"] for row in rows if row["name"]}
+        assert named == {n: f"U+{n:04X}" for n in range(0x110000) if n not in others and CONTROL.search(chr(n))}
+        expected = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+        assert named.keys() == expected - {0x00, 0x0A, 0x0D}
+
+        for character, name in (("\f", "U+000C"), ("\x85", "U+0085"), ("\u2066", "U+2066")):
+            with pytest.raises(asyncpg.PostgresError, match=rf"^body: has the control character {re.escape(name)}$"):
+                await enqueue(root, body=f"SECRET {character} \u202e")
+        assert await count(root, "ready") == 0
+
+
+async def test_a_text_with_a_control_character_that_was_taken_once_is_still_a_duplicate(shared_url):
+    """By a version that took it: a retry learns of the job that exists."""
+    async with seeded(shared_url) as root:
+        await root.execute("begin; alter function tocsin.control_character rename to real_one")
+        await root.execute(
+            "create function tocsin.control_character(said text) returns text language sql as 'select null::text'"
+        )
+        first = await enqueue(root, body="a\tb", idempotency_key="k")
+        await root.execute("drop function tocsin.control_character")
+        await root.execute("alter function tocsin.real_one rename to control_character; commit")
+        again = await enqueue(root, body="a\tb", idempotency_key="k")
+        assert (again["outcome"], again["job_id"], again["reason"]) == ("duplicate", first["job_id"], None)
+        assert await refusal(root, body="a\tb", idempotency_key="other") == ("TC400", "body")
 
 
 async def test_an_instant_that_no_client_can_read_is_refused(shared_url):

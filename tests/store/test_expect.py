@@ -57,6 +57,20 @@ async def test_what_is_wrong_with_expect_is_said_with_its_name(shared_url, wrong
         assert await root.fetchval("select count(*) from tocsin.expectation") == 0
 
 
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"answers": {"C\u202e": "x"}}, "U+202E"),
+        ({"answers": {"C": "x\x07"}}, "U+0007"),
+        ({"answers": {"C": "x"}, "subject": "\u2066v"}, "U+2066"),
+    ],
+)
+async def test_a_control_character_in_a_text_of_expect_is_refused_by_its_name(shared_url, wrong, name):
+    """Word, answer or subject: the text is not quoted."""
+    async with seeded(shared_url) as root:
+        assert await reason_of(root, wrong) == f"options: expect has the control character {name}"
+
+
 async def test_what_a_request_expects_is_kept_once_under_its_words_normal_forms(shared_url):
     async with seeded(shared_url) as root:
         for deadline in ({}, {"deadline": 60.5}, {"deadline": "2026-12-24T18:00:00Z"}):
