@@ -110,6 +110,15 @@ class DispatcherMetrics:
                 registry=registry,
             )
         )
+        self._repeated_texts = _Children(
+            Counter(
+                "tocsin_repeated_texts_total",
+                "Texts that were refused at enqueue because the same had been asked for (DUP_CONTENT); read every 15 s,"
+                " each by one instance. A rise: an app runs in a loop, or repeats itself without a key.",
+                ("category",),
+                registry=registry,
+            )
+        )
         self._queue_jobs = _Children(
             Gauge(
                 "tocsin_queue_jobs",
@@ -261,6 +270,7 @@ class DispatcherMetrics:
     def prepare(self, links: Iterable[str], categories: Iterable[str]) -> None:
         """Show every counter of these links and categories at zero, so that its first rise is seen as one."""
         for category in categories:
+            self._repeated_texts[(category,)].inc(0)
             for state in JOB_STATES:
                 self._jobs[category, state].inc(0)
         for link in links:
@@ -289,6 +299,10 @@ class DispatcherMetrics:
     def count_job(self, category: str, state: str, jobs: int = 1) -> None:
         """Count jobs that reached a state, spelled as ``job_status`` spells it."""
         self._jobs[category, state].inc(jobs)
+
+    def count_repeated_texts(self, category: str, texts: int) -> None:
+        """Count texts that enqueue refused as repeated."""
+        self._repeated_texts[(category,)].inc(texts)
 
     def observe_submit(self, category: str, link: str, seconds: float) -> None:
         """Record how long an accepted job had waited, once it was due, for its first submit_sm."""

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 PROMOTE_AT_ONCE = 1_000
 EXPECTATIONS_AT_ONCE = 1_000
+REPEATED_AT_ONCE = 10_000  # calls that were refused something
 SLICE = 20_000  # rows of a lane looked at for expiry in one statement
 SLICE_URGENT = 100_000  # lanes 0 and 1 are swept whole
 
@@ -120,6 +121,7 @@ class Upkeep:
             ("inquiries", 1.0, self._inquiries.serve),
             ("prune_inquiries", 3600.0, self._prune_inquiries),
             ("measure", 15.0, self._measure),
+            ("take_repeated", 15.0, self._take_repeated),
             ("measure_doubt", 15.0, self._doubt.measure),
             ("forget_resent", 3600.0, self._forget_resent),
             ("make_partitions", 3600.0, self.retention.make),
@@ -223,6 +225,14 @@ class Upkeep:
                 oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])
         for lane in range(6):
             self._metrics.set_queue(lane, jobs[lane], oldest_s[lane])
+
+    async def _take_repeated(self, connection: Connection) -> None:
+        """Count what enqueues refused as repeated since the last look, by whatever app and for whatever link."""
+        rows = await connection.fetch("take_repeated", REPEATED_AT_ONCE)
+        for category, repeated, _ in rows:
+            self._metrics.count_repeated_texts(category, repeated)
+        if sum(row["rows"] for row in rows) == REPEATED_AT_ONCE:
+            self._due["take_repeated"] = 0.0
 
     async def _prune_keys(self, connection: Connection) -> None:
         await connection.fetch("prune_keys")

@@ -180,4 +180,75 @@ begin
           from decided d offset 0) a;
 end $$;
 
+-- ---------------------------------------------------------------- repeated texts
+
+-- How many texts a call saw refused as repeated, until a daemon takes the row and counts them for tocsin_repeated_texts_total.
+create table tocsin.repeated_texts (
+    id        bigint generated always as identity primary key,
+    category  text not null,
+    texts     int not null
+);
+
+-- As before, and it says how many it refused.
+create or replace function tocsin.refuse_repeated(admitted tocsin.admission[]) returns setof tocsin.admission
+language plpgsql volatile as $$
+begin
+    return query
+    with mine as materialized (                          -- lane 0 is never refused
+        select a.job_id as id, a.item from unnest(admitted) a where a.outcome in ('queued', 'deferred')
+    ), span as materialized (
+        select min(m.id) as lowest, max(m.id) as highest from mine m
+    ), counted as materialized (
+        select j.id, j.due_at, sha256(convert_to(jsonb_build_array(j.app, j.recipient, j.body)::text, 'UTF8')) as digest
+        from (select r.id, r.due_at, r.app, r.recipient, r.body
+              from span s cross join tocsin.link l cross join generate_series(1, 5) n
+              cross join lateral (select r.id, r.due_at, r.app, r.recipient, r.body from tocsin.ready r
+                                  where r.link = l.name and r.lane = n::smallint and r.id between s.lowest and s.highest offset 0) r
+              union all
+              select d.id, d.due_at, d.app, d.recipient, d.body from span s join tocsin.deferred d on d.id between s.lowest and s.highest
+              where d.lane > 0) j
+        where j.id in (select m.id from mine m)
+    ), taken as (
+        insert into tocsin.recent_text as t (digest, due_at, asked, taken, until)
+        select c.digest, n.due_at, c.asked, n.taken, n.until
+        from (select c.digest, array_agg(c.due_at order by c.due_at) as asked from counted c group by c.digest) c
+        cross join lateral tocsin.note_texts('{}', c.asked) n
+        order by c.digest
+        on conflict (digest) do update
+        set (due_at, asked, taken, until) = (select n.due_at, excluded.asked, n.taken, n.until
+                                             from tocsin.note_texts(t.due_at, excluded.asked) n)
+        returning t.digest, t.taken
+    ), repeated as materialized (
+        select c.id
+        from (select c.*, row_number() over (partition by c.digest, c.due_at order by c.id) as n from counted c) c
+        join taken t on t.digest = c.digest
+        where c.n > (select count(*) from unnest(t.taken) u (due_at) where u.due_at = c.due_at)
+    ), from_ready as (
+        delete from tocsin.ready r
+        using tocsin.link l, generate_series(1, 5) n, repeated p
+        where r.link = l.name and r.lane = n::smallint and r.id = p.id
+        returning r.id, r.app, r.client_ref, r.recipient, r.sender, r.category, r.lane, r.link, r.parts, r.enqueued_at
+    ), from_deferred as (
+        delete from tocsin.deferred d using repeated p where d.id = p.id
+        returning d.id, d.app, d.client_ref, d.recipient, d.sender, d.category, d.lane, d.link, d.parts, d.enqueued_at
+    ), gone as materialized (
+        select * from from_ready union all select * from from_deferred
+    ), into_closed as (
+        insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason,
+                                   parts, attempt, enqueued_at)
+        select now(), g.id, g.app, g.client_ref, g.recipient, g.sender, g.category, g.lane, g.link, 'blocked', 'DUP_CONTENT', g.parts, 0,
+               g.enqueued_at
+        from gone g
+    ), into_events as (
+        insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason)
+        select now(), b.base + row_number() over (order by g.id) - 1, pg_current_xact_id(), g.app, 'job.blocked', g.id::text,
+               g.client_ref, g.category, 'DUP_CONTENT'
+        from (select tocsin.event_seq(count(*)) as base from gone having count(*) > 0) b, gone g
+    ), into_repeated as (
+        insert into tocsin.repeated_texts (category, texts) select g.category, count(*) from gone g group by g.category
+    )
+    select a.item, a.job_id, case when g.id is null then a.outcome else 'blocked' end, case when g.id is null then a.reason else 'DUP_CONTENT' end
+    from unnest(admitted) a left join gone g on g.id = a.job_id and a.outcome in ('queued', 'deferred');
+end $$;
+
 revoke execute on all functions in schema tocsin from public;

@@ -127,6 +127,16 @@ with texts as (
 )
 delete from tocsin.idempotency where (app, key) in (select i.app, i.key from tocsin.idempotency i where i.at < now() - interval '7 days' limit 10000);
 
+-- name: take_repeated
+-- How many texts were refused as repeated, by category: rows that enqueues left, $1 at most, and drops them. No row: no WAL.
+-- Locks: the rows, skip locked: each is counted by one instance. Index: repeated_texts' primary key.
+with taken as (
+    delete from tocsin.repeated_texts t
+    where t.id = any (array(select r.id from tocsin.repeated_texts r order by r.id limit $1::int for update skip locked))
+    returning t.category, t.texts
+)
+select category, sum(texts)::bigint as texts, count(*)::int as rows from taken group by category;
+
 -- name: end_expectations
 -- Questions whose deadline has passed, $1 at most: forgotten, and told where no answer came; not of those that never left, whose end was
 -- told. Locks: the rows, skip locked. Index: expectation (deadline); sent and closed (job_id). Returns how many.

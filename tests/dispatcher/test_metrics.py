@@ -17,6 +17,7 @@ from dispatcher.metrics import (
 
 PUBLIC = {
     "tocsin_jobs": ("counter", {"category", "state"}),
+    "tocsin_repeated_texts": ("counter", {"category"}),
     "tocsin_queue_jobs": ("gauge", {"lane"}),
     "tocsin_queue_oldest_seconds": ("gauge", {"lane"}),
     "tocsin_enqueue_to_submit_seconds": ("histogram", {"category", "link"}),
@@ -53,6 +54,7 @@ WORSE = {"tocsin_database_up": "0:", "tocsin_partitions_ahead_days": "A fall"}  
 def used(metrics: DispatcherMetrics) -> None:
     """Touch each metric once."""
     metrics.count_job("staff", "submitted")
+    metrics.count_repeated_texts("staff", 499)
     metrics.set_queue(0, 3, 1.5)
     metrics.observe_submit("staff", "carrier-a", 0.004)
     metrics.observe_receipts("staff", "carrier-a", [2.0])
@@ -84,6 +86,7 @@ def test_each_method_moves_its_metric(registry, metrics):
     used(metrics)
     value = registry.get_sample_value
     assert value("tocsin_jobs_total", {"category": "staff", "state": "submitted"}) == 1
+    assert value("tocsin_repeated_texts_total", {"category": "staff"}) == 499
     assert value("tocsin_queue_jobs", {"lane": "0"}) == 3
     assert value("tocsin_queue_oldest_seconds", {"lane": "0"}) == 1.5
     assert value("tocsin_enqueue_to_submit_seconds_sum", {"category": "staff", "link": "carrier-a"}) == 0.004

@@ -7,10 +7,11 @@ import pytest
 from config.settings import DaemonSettings
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import PINNED, connect
+from dispatcher.upkeep import REPEATED_AT_ONCE
 from gateway import Verdict
 from tests.dispatcher.chores import DAY_S, PARTITIONS_OF_OLD, Chores, age, doubtful
 from tests.dispatcher.instance import Instance, instance
-from tests.journey.running import LINK
+from tests.journey.running import LINK, app_of
 
 
 async def test_due_jobs_are_promoted_and_claimed_though_they_lie_behind_the_frontier(tmp_path, queue_url):
@@ -88,6 +89,47 @@ async def test_a_partly_accepted_job_that_expires_has_failed_partially(tmp_path,
         await Chores(one).run()
 
         assert (await one.app.state(number), await one.app.reason(number)) == ("failed", "PARTIAL")
+
+
+REPEAT = "insert into tocsin.repeated_texts (category, texts) values ('transactional', 2), ('marketing', 3), ('marketing', 1)"
+
+
+async def test_what_enqueues_refused_as_repeated_is_counted_once_by_category(tmp_path, queue_url):
+    """Whichever links an instance has: an app's refusal belongs to none. What commits late is counted then."""
+    async with instance(tmp_path, queue_url, owns=False) as one, app_of(queue_url) as late:
+        chores = Chores(one)
+
+        def counted() -> list[float]:
+            return [
+                one.counter("tocsin_repeated_texts_total", category=name) for name in ("transactional", "marketing")
+            ]
+
+        transaction = late.connection.transaction()
+        await transaction.start()
+        await late.connection.execute(REPEAT)
+        await one.app.connection.execute(REPEAT)
+        await chores.run()
+        await chores.run()
+        assert counted() == [2, 4]
+
+        await transaction.commit()
+        await chores.run()
+        assert counted() == [4, 8]
+        assert await one.app.value("select count(*) from tocsin.repeated_texts") == 0
+
+
+async def test_more_refusals_than_one_look_takes_are_counted_without_a_wait(tmp_path, queue_url):
+    """A loop of a thousand a second keeps no rows."""
+    async with instance(tmp_path, queue_url) as one:
+        await one.app.connection.execute(
+            "insert into tocsin.repeated_texts (category, texts) select 'marketing', 1 from generate_series(1, $1)",
+            REPEATED_AT_ONCE + 1,
+        )
+        chores = Chores(one)
+        await chores.run()
+        assert one.counter("tocsin_repeated_texts_total", category="marketing") == REPEATED_AT_ONCE
+        await chores.upkeep.run(one.claiming)  # no clock was moved
+        assert one.counter("tocsin_repeated_texts_total", category="marketing") == REPEATED_AT_ONCE + 1
 
 
 @pytest.mark.parametrize(("unknown_after_s", "every_s"), [(96.0, 2.0), (2 * DAY_S, 3600.0), (30 * DAY_S, 3600.0)])

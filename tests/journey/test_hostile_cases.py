@@ -9,10 +9,29 @@ import pytest
 
 from tests.fakes.smsc import Answer, Smsc
 from tests.journey.handset import Taken, messages
-from tests.journey.running import LINK, Child, app_of, journey, write_file
+from tests.journey.running import LINK, Child, app_of, journey, until, write_file
 
 PATIENT = "447700900123"
 STAFF = "447700900124"
+
+
+async def test_case_16_a_loop_under_new_keys_sends_one_message_and_is_counted(tmp_path, queue_url):
+    """The app reads of each refusal, and the daemon, which had no part in them, counts them for the alert."""
+    enqueue = "select job_id from tocsin.enqueue($1, 'Please call us', idempotency_key => $2)"
+    policy = [("[policy]", {"duplicate_text_within_s": 3600.0})]
+    async with journey(tmp_path, queue_url, tables=policy) as world:
+        ids = [await world.app.value(enqueue, PATIENT, f"loop {n}") for n in range(500)]
+        await world.app.until_state(ids[0], "submitted")
+
+        async def counted() -> bool:
+            world.daemon.hurry()
+            return world.daemon.counter("tocsin_repeated_texts_total", category="transactional") == 499
+
+        await until(counted)
+        assert await world.app.states() == {"submitted": 1, "blocked": 499}
+        assert await world.app.reason(ids[1]) == "DUP_CONTENT"
+        assert await world.app.events(ids[1]) == ["job.blocked"]
+        assert len(world.smsc.received("submit_sm")) == 1
 
 
 async def test_case_24_a_crash_between_a_write_and_its_answer(tmp_path, queue_url):

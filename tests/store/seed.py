@@ -57,6 +57,7 @@ EMPTY = "".join(
             "idempotency",
             "policy",
             "recent_text",
+            "repeated_texts",
             "cap_count",
         ],
     ]

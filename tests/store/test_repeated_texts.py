@@ -23,6 +23,11 @@ async def set_policy(root: asyncpg.Connection, within: str = "1 hour", texts: in
     )
 
 
+async def refused(root: asyncpg.Connection) -> dict[str, int]:
+    """What the daemon is to count, by category."""
+    return dict(await root.fetch("select category, sum(texts) from tocsin.repeated_texts group by category"))
+
+
 def outcomes(rows: list[asyncpg.Record]) -> list[str]:
     return [row["reason"] or row["outcome"] for row in rows]
 
@@ -39,6 +44,7 @@ async def test_a_loop_of_500_under_new_keys_is_refused_after_the_first(shared_ur
         assert await count(root, "ready") == 1
         assert await count(root, "closed", "state = 'blocked' and reason = 'DUP_CONTENT' and link = 'a'") == 499
         assert await count(root, "event_log", "type = 'job.blocked' and reason = 'DUP_CONTENT'") == 499
+        assert await refused(root) == {"transactional": 499}
         again = await enqueue(root, idempotency_key="loop 7")
         assert (again["outcome"], again["job_id"]) == ("duplicate", rows[7]["job_id"]), "a key is a key"
 
@@ -50,6 +56,7 @@ async def test_without_a_policy_and_with_one_that_is_off_nothing_is_refused_or_n
         await set_policy(root, within="0")
         assert outcomes(await enqueue_many(root, *[item()] * 3)) == ["queued"] * 3
         assert await count(root, "recent_text") == 0
+        assert await count(root, "repeated_texts") == 0
 
 
 async def test_another_text_number_or_app_is_none_of_it(shared_url):
@@ -82,6 +89,8 @@ async def test_items_of_one_call_count_too_and_the_first_ones_go(shared_url):
             *["queued", "queued", "queued", "DUP_CONTENT", "body: empty", "DUP_CONTENT", "duplicate"],
         ]
         assert await count(root, "ready") == 4
+        assert await refused(root) == {"transactional": 2}
+        assert await count(root, "repeated_texts") == 1, "a row for each call and category, not for each text"
 
 
 async def test_an_emergency_goes_as_often_as_it_is_asked_for(shared_url):
@@ -131,6 +140,7 @@ async def test_what_is_rolled_back_was_not_asked_for(shared_url):
         await transaction.start()
         assert outcomes([await enqueue(root), await enqueue(root)]) == ["queued", "DUP_CONTENT"]
         await transaction.rollback()
+        assert await refused(root) == {}
         assert outcomes([await enqueue(root)]) == ["queued"]
 
 
