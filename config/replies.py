@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from config.reader import Matching, Table, read
 
-# What no text may have, as tocsin.control_character: C0 but LF and CR, DEL, C1; embeddings, overrides, isolates of bidi
-CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# What no text may have, as tocsin.control_character: C0 but TAB, LF and CR, DEL, C1; embeddings, isolates of bidi
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 MOST = 612  # four segments of GSM-7
 
 

@@ -1,12 +1,12 @@
 -- What no text may have: characters that a reader does not see and that change what he sees, or what his terminal does.
 
--- The first of a text, as U+XXXX; null: it has none. They are control characters (C0 but LF and CR, DEL, C1), and the embeddings, overrides and
+-- The first of a text, as U+XXXX; null: it has none. They are control characters (C0 but TAB, LF and CR, DEL, C1), and the embeddings, overrides and
 -- isolates of bidirectional texts. Marks of direction, joiners and variation selectors are parts of honest texts. As CONTROL of config/replies.py.
 -- No SET clause: it would keep it from being inlined.
 create function tocsin.control_character(said text) returns text
 language sql immutable strict parallel safe as $$
     select 'U+' || lpad(upper(to_hex(ascii(substring(
-        said, '[\u0001-\u0009\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]')))), 4, '0')
+        said, '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]')))), 4, '0')
 $$;
 
 -- As before, and the texts of it have no control character.

@@ -40,7 +40,7 @@ def test_what_an_app_may_send_may_be_answered(at, text):
 
 @pytest.mark.parametrize(
     ("character", "name"),
-    [("\0", "U+0000"), ("\t", "U+0009"), ("\x7f", "U+007F"), ("\x85", "U+0085"), ("\u202e", "U+202E")],
+    [("\0", "U+0000"), ("\f", "U+000C"), ("\x7f", "U+007F"), ("\x85", "U+0085"), ("\u202e", "U+202E")],
 )
 def test_a_control_character_is_refused_by_its_name(at, character, name):
     """As in a body at enqueue; nobody sees one in an editor, and no text is repeated."""

@@ -66,7 +66,7 @@ async def test_case_24_a_crash_between_a_write_and_its_answer(tmp_path, queue_ur
     [
         "Dear {{ name }}, ${secret} %s {0}",
         "'); drop table tocsin.ready; --",
-        "See https://clinic.example/a?b=1\r\nand\nreply",
+        "See https://clinic.example/a?b=1\r\nand\treply",
         "מועד\u200f: 14:30\u200e, נעים\u00ad \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
         "👩\u200d⚕️" * 12,
     ],
@@ -91,8 +91,8 @@ async def test_case_29_a_text_is_data_and_arrives_as_it_was_enqueued(tmp_path, q
 
 
 async def test_case_29_a_text_with_a_control_character_is_refused_alone(tmp_path, queue_url):
-    """Bell, escape and tab; a total that reads backwards. The character is named, the text is not; the others of the call go."""
-    names = {"Anna\x07": "U+0007", "\x1b[2JAnna": "U+001B", "Anna\t1": "U+0009", "Anna \u202eFDP.exe\u202c": "U+202E"}
+    """Bell, escape and form feed; a total that reads backwards. The character is named, the text is not; the others of the call go."""
+    names = {"Anna\x07": "U+0007", "\x1b[2JAnna": "U+001B", "Anna\f1": "U+000C", "Anna \u202eFDP.exe\u202c": "U+202E"}
     async with journey(tmp_path, queue_url) as world:
         for text, name in names.items():
             with pytest.raises(asyncpg.PostgresError) as raised:

@@ -194,7 +194,7 @@ async def test_a_control_character_in_a_body_is_refused_by_its_name(shared_url):
         named = {row["n"]: row["name"] for row in rows if row["name"]}
         assert named == {n: f"U+{n:04X}" for n in range(0x110000) if n not in others and CONTROL.search(chr(n))}
         expected = {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-        assert named.keys() == expected - {0x00, 0x0A, 0x0D}
+        assert named.keys() == expected - {0x00, 0x09, 0x0A, 0x0D}
 
         for character, name in (("\f", "U+000C"), ("\x85", "U+0085"), ("\u2066", "U+2066")):
             with pytest.raises(asyncpg.PostgresError, match=rf"^body: has the control character {re.escape(name)}$"):
@@ -209,12 +209,12 @@ async def test_a_text_with_a_control_character_that_was_taken_once_is_still_a_du
         await root.execute(
             "create function tocsin.control_character(said text) returns text language sql as 'select null::text'"
         )
-        first = await enqueue(root, body="a\tb", idempotency_key="k")
+        first = await enqueue(root, body="a\fb", idempotency_key="k")
         await root.execute("drop function tocsin.control_character")
         await root.execute("alter function tocsin.real_one rename to control_character; commit")
-        again = await enqueue(root, body="a\tb", idempotency_key="k")
+        again = await enqueue(root, body="a\fb", idempotency_key="k")
         assert (again["outcome"], again["job_id"], again["reason"]) == ("duplicate", first["job_id"], None)
-        assert await refusal(root, body="a\tb", idempotency_key="other") == ("TC400", "body")
+        assert await refusal(root, body="a\fb", idempotency_key="other") == ("TC400", "body")
 
 
 async def test_an_instant_that_no_client_can_read_is_refused(shared_url):

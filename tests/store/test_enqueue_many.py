@@ -67,7 +67,7 @@ INVALID = [
     ("body", {"recipient": "447700900123"}),
     ("body", item(body=None)),
     ("body", item(body=7)),
-    ("body", item(body="a\tb")),
+    ("body", item(body="a\fb")),
     ("body", item(body="\u202eb")),
     ("body", item(body=True)),
     ("body", item(body={"text": "hello"})),
