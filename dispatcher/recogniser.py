@@ -9,6 +9,7 @@ gets. So a text is compared as a whole, after everything that a keyboard, a phon
     politely        the same, up to three words of politeness aside
     a phrase        of STOP_PHRASES, or of WRONG_PERSON, somewhere in it
     a word inside   SOFT: nobody is cut off for "Stop by the clinic at 5", but a person should read it
+    by a machine    AUTO_RESPONDER as the whole, or one of its phrases: who answers it may begin a loop
 
 Nothing here raises, and no text is ever kept.
 """
@@ -21,7 +22,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from dispatcher.stop_words import EMERGENCY, HELP, POLITE, SOFT, START, STOP, STOP_PHRASES, WRONG_PERSON
+from dispatcher.stop_words import (
+    AUTO_RESPONDER,
+    AUTO_RESPONDER_PHRASES,
+    EMERGENCY,
+    HELP,
+    POLITE,
+    SOFT,
+    START,
+    STOP,
+    STOP_PHRASES,
+    WRONG_PERSON,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +50,7 @@ class Wish(StrEnum):
     HELP = "help"
     WRONG_PERSON = "wrong_person"
     SOFT_STOP = "soft_stop"  # a word of STOP inside other words: a person should read it
+    AUTO_RESPONDER = "auto_responder"  # nothing: a handset answers by itself
     NONE = "none"
 
 
@@ -99,15 +112,26 @@ def _by_form(words: Mapping[str, Iterable[str]]) -> dict[str, str]:
     return forms
 
 
-_STOP, _START, _HELP = _by_form(STOP), _by_form(START), _by_form(HELP)
-_STOP_PHRASES, _WRONG_PERSON, _EMERGENCY = _by_form(STOP_PHRASES), _by_form(WRONG_PERSON), _by_form(EMERGENCY)
-_POLITE = frozenset(map(normal_form, POLITE))
-_SOFT = frozenset(map(normal_form, SOFT))
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA")  # scripts that put no spaces between words
 
 
+def _phrases(words: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The same of phrases, as they are looked for in a text that has a space at both ends."""
+    return {
+        form if unicodedata.name(form[0], "").startswith(_UNSPACED) else f" {form} ": language
+        for form, language in _by_form(words).items()
+    }
+
+
+_STOP, _START, _HELP = _by_form(STOP), _by_form(START), _by_form(HELP)
+_STOP_PHRASES, _WRONG_PERSON, _EMERGENCY = _phrases(STOP_PHRASES), _phrases(WRONG_PERSON), _phrases(EMERGENCY)
+_AUTO_RESPONDER, _AUTO_RESPONDER_PHRASES = _by_form(AUTO_RESPONDER), _phrases(AUTO_RESPONDER_PHRASES)
+_POLITE = frozenset(map(normal_form, POLITE))
+_SOFT = frozenset(map(normal_form, SOFT))
+
+
 def recognise(text: str) -> Recognised:
-    """Say what a text asks for. STOP goes before START, and START before HELP.
+    """Say what a text asks for. STOP goes before START, START before HELP, all of them before texts of machines.
 
     The words of emergency are looked for in every text.
     """
@@ -127,6 +151,8 @@ def recognise(text: str) -> Recognised:
         return Recognised(Wish.WRONG_PERSON, language, emergency)
     if not _SOFT.isdisjoint(form.split()):
         return Recognised(Wish.SOFT_STOP, "", emergency)
+    if _whole(form, _AUTO_RESPONDER, looks=False) or _phrase(form, _AUTO_RESPONDER_PHRASES):
+        return Recognised(Wish.AUTO_RESPONDER, "", emergency)
     return Recognised(emergency=emergency)
 
 
@@ -153,7 +179,7 @@ def _phrase(form: str, phrases: Mapping[str, str]) -> str | None:
     """Language of the first phrase that stands in the text, at the bounds of words; None where none does."""
     padded = f" {form} "
     for phrase, language in phrases.items():
-        if f" {phrase} " in padded or (unicodedata.name(phrase[0], "").startswith(_UNSPACED) and phrase in form):
+        if phrase in padded:
             return language
     return None
 
@@ -164,7 +190,7 @@ def known_words() -> list[tuple[str, str]]:
     ``asks``: the whole text; ``phrase``: anywhere in it; ``polite``: does not count.
     """
     whole = [(form, "asks") for words in (_STOP, _START, _HELP) for form in words]
-    return whole + [(form, "phrase") for form in _STOP_PHRASES] + [(form, "polite") for form in sorted(_POLITE)]
+    return whole + [(form.strip(), "phrase") for form in _STOP_PHRASES] + [(form, "polite") for form in sorted(_POLITE)]
 
 
 def collides(word: str) -> Wish | None:

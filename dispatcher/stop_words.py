@@ -1,4 +1,4 @@
-"""The words by which people end, take up again, or ask about messages, by language; and words of emergency.
+"""The words by which people end, take up again, or ask about messages; words of emergency; what machines answer.
 
 Data for ``recogniser.py``, which says how they are compared. A language is its ISO 639-1 code; "" means that the
 word says nothing about the language, as STOP, which people of all languages are told to send. The English words of
@@ -151,6 +151,41 @@ SOFT: Final = (
     "stop", "unsubscribe", "optout", "cancel", "quit", "revoke", "stopp", "abmelden", "abbestellen", "afmelden",
     "cancelar", "désabonner", "стоп", "отписка", "توقف", "إلغاء", "退订", "退訂", "수신거부", "बंद",
 )  # fmt: skip
+
+# What handsets answer by themselves, as the whole text: inside a longer one a person may say so.
+AUTO_RESPONDER: Final[dict[str, tuple[str, ...]]] = {
+    "en": ("i m driving", "im driving", "i am driving", "sorry i m driving", "sorry i am driving"),
+    "es": ("estoy conduciendo", "estoy manejando"),
+    "fr": ("je conduis", "je suis au volant"),
+    "de": ("ich fahre gerade", "ich fahre gerade auto"),
+    "pt": ("estou dirigindo", "estou a conduzir"),
+}
+
+# The same, wherever in a text. Few: who is taken for a machine gets no word that the text has come.
+AUTO_RESPONDER_PHRASES: Final[dict[str, tuple[str, ...]]] = {
+    "en": (
+        "i m driving right now",
+        "i m driving now",
+        "i m driving at the moment",
+        "i m driving with",
+        "i m driving i ll",
+        "i m currently driving",
+        "i am currently driving",
+        "while driving turned on",
+        "out of office",
+        "out of the office",
+        "automatic reply",
+        "automated reply",
+        "automatic response",
+        "automated response",
+        "auto reply",
+        "autoreply",
+    ),
+    "es": ("respuesta automática", "fuera de la oficina", "estoy conduciendo ahora"),
+    "fr": ("réponse automatique", "absent du bureau", "je conduis actuellement"),
+    "de": ("automatische antwort", "automatische nachricht", "abwesenheitsnotiz", "nicht im büro"),
+    "pt": ("resposta automática", "fora do escritório", "estou dirigindo agora"),
+}
 
 # Somebody may be in danger: the answer is the emergency line, whatever else the text says.
 EMERGENCY: Final[dict[str, tuple[str, ...]]] = {

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from dispatcher import recogniser
 from dispatcher.recogniser import LONGEST, Recognised, Wish, collides, normal_form, recognise
-from dispatcher.stop_words import EMERGENCY, HELP, START, STOP, STOP_PHRASES, WRONG_PERSON
+from dispatcher.stop_words import (
+    AUTO_RESPONDER,
+    AUTO_RESPONDER_PHRASES,
+    EMERGENCY,
+    HELP,
+    START,
+    STOP,
+    STOP_PHRASES,
+    WRONG_PERSON,
+)
 
 TEXTS = {
     "STOP": ("stop", ""),
@@ -60,6 +69,13 @@ TEXTS = {
     "Stop by the clinic at 5": ("soft_stop", ""),
     "I'll stop taking the pills": ("soft_stop", ""),
     "We need to cancel Tuesday": ("soft_stop", ""),
+    "I\u2019m driving": ("auto_responder", ""),
+    "I'm driving with Driving Focus turned on. I'll see your message when I get there.": ("auto_responder", ""),
+    "Automatic reply: Out of Office": ("auto_responder", ""),
+    "Abwesenheitsnotiz: ab Montag wieder da": ("auto_responder", ""),
+    "Je conduis": ("auto_responder", ""),
+    "I'm driving to you, ten minutes late": ("none", ""),
+    "Out of office. Please stop by.": ("soft_stop", ""),  # a person may have written it
     "YES": ("none", ""),
     "C": ("none", ""),
     "X 4821": ("none", ""),
@@ -125,13 +141,25 @@ def test_each_word_is_recognised_in_any_dress(word_of, data):
     assert (found.wish, found.language) == (wish, language)
 
 
-@pytest.mark.parametrize("phrases", [STOP_PHRASES, WRONG_PERSON, EMERGENCY])
+@pytest.mark.parametrize("phrases", [STOP_PHRASES, WRONG_PERSON, EMERGENCY, AUTO_RESPONDER_PHRASES])
 def test_each_phrase_is_found_within_a_text(phrases):
-    wish = {id(STOP_PHRASES): Wish.STOP, id(WRONG_PERSON): Wish.WRONG_PERSON}.get(id(phrases))
+    wishes = {
+        id(STOP_PHRASES): Wish.STOP,
+        id(WRONG_PERSON): Wish.WRONG_PERSON,
+        id(AUTO_RESPONDER_PHRASES): Wish.AUTO_RESPONDER,
+    }
+    wish = wishes.get(id(phrases))
     for of_it in phrases.values():
         for phrase in of_it:
             found = recognise(f"Xyz {phrase}, xyz")
             assert (found.wish is wish) if wish else found.emergency is not None, phrase
+
+
+def test_what_a_handset_answers_by_itself_is_recognised_as_a_whole():
+    for of_it in AUTO_RESPONDER.values():
+        for word in of_it:
+            assert recognise(f"{word.capitalize()}!").wish is Wish.AUTO_RESPONDER
+            assert recognise(f"{word}, xyz").wish is Wish.NONE
 
 
 @given(st.text())
