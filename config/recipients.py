@@ -68,9 +68,19 @@ def waits(
             if (category, entry.prefix) in given:
                 raise table.error("categories", f'"{category}" has a {what} for this prefix already')
             given.add((category, entry.prefix))
-        if entry.zone not in known_zones():
-            raise table.error("zone", "must be a time zone of the IANA database, such as America/New_York")
+        check_zone(table, entry.zone)
         yield table, entry
+
+
+def check_zone(table: Table, zone: str) -> None:
+    """Refuse what is none of ``known_zones``.
+
+    Raises:
+        ConfigError: as it says.
+
+    """
+    if zone not in known_zones():
+        raise table.error("zone", "must be a time zone of the IANA database, such as America/New_York")
 
 
 def _check_category(table: Table, category: str, lanes: Mapping[str, int], what: str) -> None:

@@ -2,7 +2,8 @@
 
 The shipped texts name no organisation, since Tocsin knows none; a file changes one by giving the same kind, sender and
 language. The answer to HELP should name the sender, a telephone number, and how to stop (CTIA's guidelines ask for it).
-Texts in other languages than English want a native speaker's eye.
+Texts in other languages than English want a native speaker's eye. None is shipped of ``received`` and ``closed``: they
+promise an answer, and only the operator knows when it comes.
 """
 
 import re
@@ -47,7 +48,7 @@ class KeywordSettings:
 class AutoReplySettings:
     """``[[auto_reply]]``: one text."""
 
-    kind: Literal["stop", "start", "help", "emergency", "ambiguous"]
+    kind: Literal["stop", "staff_stop", "start", "help", "emergency", "ambiguous", "received", "closed"]
     text: ReplyText  # "": none is sent
     language: Annotated[str, Matching(r"([a-z]{2})?", "a language of two letters (ISO 639-1), or empty for any")] = ""
     sender: str = ""  # one of ours; "": every one that has no text of its own
@@ -69,6 +70,12 @@ SHIPPED_REPLIES: tuple[AutoReplySettings, ...] = (
     ),
     AutoReplySettings("stop", "Non riceverà più messaggi da questo numero. Con START li riceverà di nuovo.", "it"),
     AutoReplySettings("stop", "لن تصلك رسائل أخرى من هذا الرقم. أرسل START لاستلامها مجددا.", "ar"),
+    AutoReplySettings(
+        "staff_stop",
+        "Your STOP was noted, but messages from this number go on: alerts for staff, or codes you ask for."
+        " To end them, ask who runs them.",
+        "en",
+    ),
     AutoReplySettings("start", "You will get messages from this number again. Reply STOP to end them.", "en"),
     AutoReplySettings(
         "help",
@@ -84,11 +91,11 @@ SHIPPED_REPLIES: tuple[AutoReplySettings, ...] = (
 )
 
 
-def replies(tables: Iterable[Table], senders: set[str]) -> tuple[AutoReplySettings, ...]:
-    """Read the tables over the shipped texts.
+def replies(tables: Iterable[Table], senders: set[str], *, closes: bool) -> tuple[AutoReplySettings, ...]:
+    """Read the tables over the shipped texts; ``closes``: the file has ``[hours]``.
 
     Raises:
-        ConfigError: a sender is none of the file's, or a text stands there twice.
+        ConfigError: a sender is none of the file's, a text stands there twice, or one could never be sent.
 
     """
     result = {(reply.kind, reply.sender, reply.language): reply for reply in SHIPPED_REPLIES}
@@ -97,6 +104,8 @@ def replies(tables: Iterable[Table], senders: set[str]) -> tuple[AutoReplySettin
         reply = AutoReplySettings(**read(table, AutoReplySettings))
         if reply.sender and reply.sender not in senders:
             raise table.error("sender", "names no [[sender]] of this file")
+        if reply.kind == "closed" and not closes:
+            raise table.error("kind", "closed needs [hours]: without them it is always open")
         key = (reply.kind, reply.sender, reply.language)
         if key in given:
             raise table.error("kind", "stands there twice for this sender and language")

@@ -25,7 +25,7 @@ from config.policy import PolicySettings
 from config.reader import Between, ConfigError, Matching, Octets, Table, read
 from config.recipients import Prefix
 from config.replies import AutoReplySettings, KeywordSettings, keywords, replies
-from config.windows import WindowSettings, windows
+from config.windows import HoursSettings, WindowSettings, hours, windows
 
 DAY_S = 86_400.0
 EMBEDDED = "embedded:"  # a database URL that names a directory instead of a server
@@ -214,6 +214,7 @@ TABLES = {  # of the file, by their heads, in its order
     "[[route]]": RouteSettings,
     "[[category]]": CategorySettings,
     "[[auto_reply]]": AutoReplySettings,
+    "[hours]": HoursSettings,
     "[[keyword]]": KeywordSettings,
     "[policy]": PolicySettings,
     "[[window]]": WindowSettings,
@@ -235,6 +236,7 @@ class Settings:
     auto_replies: tuple[AutoReplySettings, ...]  # likewise
     policy: PolicySettings
     windows: tuple[WindowSettings, ...]
+    hours: HoursSettings | None  # None: always open
     keywords: tuple[KeywordSettings, ...]
     caps: tuple[CapSettings, ...]
     path: Path
@@ -280,10 +282,11 @@ class _Reading:
             senders=senders,
             routes=self._routes(root, link_names, {category.name for category in categories}),
             categories=categories,
-            auto_replies=replies(self._tables(root, "auto_reply", "kind"), addresses),
+            auto_replies=replies(self._tables(root, "auto_reply", "kind"), addresses, closes="hours" in root.entries),
             keywords=keywords(self._tables(root, "keyword", "name"), addresses),
             policy=PolicySettings(**read(self._table(root, "policy"), PolicySettings)),
             windows=windows(self._tables(root, "window", ""), lanes),
+            hours=hours(self._table(root, "hours")) if "hours" in root.entries else None,
             caps=caps(self._tables(root, "cap", ""), lanes),
             path=self.path,
             sha256=hashlib.sha256(octets).hexdigest(),

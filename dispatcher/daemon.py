@@ -150,6 +150,7 @@ class Daemon:
             links=self._links,
             reassembly_wait_s=settings.daemon.reassembly_wait_s,
             stops=stops,
+            settings=settings,
         )
         self._settler = Settler(
             epochs=epochs,
@@ -481,6 +482,7 @@ class Daemon:
             if reloaded is not None:
                 self._settings, self._needs_restart = reloaded.settings, reloaded.waiting
                 self._dispatcher.configure(self._settings)
+                self._inbound.configure(self._settings)
                 await self._holdings.reload(reloaded, self._url)
                 longest_s = max(category.time_to_live_s for category in self._settings.categories)
                 self._upkeep.look_back(longest_s)

@@ -14,6 +14,7 @@ they come again; what then stands in the table unacknowledged is theirs, and is 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,13 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.parts import OK, REFUSED_REPEATED_WITHIN_S, REPEATED_WITHIN_S, TEMPORARY, PartsDesk, kind_of, wishes
 from dispatcher.recogniser import NOTHING, Recognised
 from dispatcher.store import array, texts
+from dispatcher.windows import OpeningHours
 from gateway import Inbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from config.settings import LinkSettings
+    from config.settings import LinkSettings, Settings
     from dispatcher.metrics import DispatcherMetrics
     from dispatcher.record import Record
     from dispatcher.stops import Stops
@@ -71,7 +73,11 @@ class InboundDesk:
         links: Mapping[str, LinkSettings],
         reassembly_wait_s: float,
         stops: Stops,
+        settings: Settings,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self._wall_clock = wall_clock  # seconds since 1970, for [hours] alone
+        self.configure(settings)
         self._epochs = epochs
         self._parts = PartsDesk(
             links=links, record=record, metrics=metrics, clock=clock, wait_s=reassembly_wait_s, stops=stops
@@ -91,6 +97,10 @@ class InboundDesk:
         self._unsure: dict[str, tuple[str, float]] = {}  # digest -> link, since when: their commit may have taken place
 
         self._forget_at = 0.0
+
+    def configure(self, settings: Settings) -> None:
+        """Take the hours of the file."""
+        self._hours = OpeningHours(settings.hours)
 
     @property
     def pending(self) -> int:
@@ -180,7 +190,9 @@ class InboundDesk:
 
         """
         await self._flush_undecodable(connection)
-        stale = await self._parts.hand_over_stale(connection, self._fence()) if self._parts.look_for_stale else 0
+        stale = 0
+        if self._parts.look_for_stale:
+            stale = await self._parts.hand_over_stale(connection, self._fence(), self._opening())
         items = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
         if 2 * len(self._waiting) < MOST_UNWRITTEN:
             self._is_full = False
@@ -190,7 +202,7 @@ class InboundDesk:
         try:
             if parts:
                 try:
-                    await self._parts.store(connection, parts, self._fence())
+                    await self._parts.store(connection, parts, self._fence(), self._opening())
                 except StoreUnavailable:
                     _refuse(delivery for _, _, delivery, _ in whole)
                     raise
@@ -235,6 +247,7 @@ class InboundDesk:
                 array([1] * len(fresh)),
                 texts([None] * len(fresh)),
                 *wishes([asked for *_, asked in fresh]),
+                self._opening(),
             )
         except StoreUnavailable:
             for link, _, delivery, key, _ in fresh:
@@ -260,6 +273,10 @@ class InboundDesk:
             if not delivery.answer(answer) or answer != OK:
                 self._unanswered.setdefault(key, []).append(now + REPEATED_WITHIN_S)
 
+    def _opening(self) -> str | None:
+        """When we open next, as ``OpeningHours`` says it; None: it is open."""
+        return self._hours.opening(self._wall_clock())
+
     def _fence(self) -> tuple[str, str]:
         """The owned links and their epochs."""
         return texts(self._epochs), array(self._epochs.values())
@@ -279,6 +296,7 @@ class InboundDesk:
                 *self._fence(),
                 array([1]),
                 *(texts([None]),) * 4,  # nothing is missing, nothing asked for
+                None,
             )
             self._undecodable.popleft()
             self._metrics.count_inbound(link, "undecodable")

@@ -111,8 +111,10 @@ class PartsDesk:
         self._refused: dict[str, float] = {}  # digest -> until when it may come again: its commit may have taken place
         self.look_for_stale = False  # at the next flush
 
-    async def store(self, connection: Connection, items: Sequence[Item], fence: tuple[str, str]) -> None:
-        """Keep parts, hand over what they complete, then answer them.
+    async def store(
+        self, connection: Connection, items: Sequence[Item], fence: tuple[str, str], opening: str | None
+    ) -> None:
+        """Keep parts, hand over what they complete, then answer them. ``opening``: as ``OpeningHours`` says it.
 
         Raises:
             StoreUnavailable: they were answered 0x64, and the SMSC sends them again.
@@ -133,7 +135,7 @@ class PartsDesk:
                 ids = {n: row["part_id"] for n, row in zip(fresh, rows, strict=True)}
                 if ids:
                     keys = dict.fromkeys(key_of(items[n][0], items[n][1]) for n in ids)
-                    wholes = await self._hand_over(connection, list(keys), fence)
+                    wholes = await self._hand_over(connection, list(keys), fence, opening)
         except StoreUnavailable:
             for (_, _, delivery), its in zip(items, digests, strict=True):
                 self._refused[its] = now + REFUSED_REPEATED_WITHIN_S
@@ -142,7 +144,7 @@ class PartsDesk:
         self._answer(items, repeated, ids, now)
         self._count(wholes)
 
-    async def hand_over_stale(self, connection: Connection, fence: tuple[str, str]) -> int:
+    async def hand_over_stale(self, connection: Connection, fence: tuple[str, str], opening: str | None) -> int:
         """Hand over what waits too long for a part; returns how many messages.
 
         Raises:
@@ -155,7 +157,7 @@ class PartsDesk:
             async with connection.transaction():
                 rows = await connection.fetch("stale_parts", fence[0], self._wait_s)
                 if rows:
-                    wholes = await self._hand_over(connection, [Key(*row) for row in rows], fence)
+                    wholes = await self._hand_over(connection, [Key(*row) for row in rows], fence, opening)
         except StoreUnavailable:
             self.look_for_stale = True
             raise
@@ -201,7 +203,9 @@ class PartsDesk:
             *fence,
         )
 
-    async def _hand_over(self, connection: Connection, keys: Sequence[Key], fence: tuple[str, str]) -> list[Whole]:
+    async def _hand_over(
+        self, connection: Connection, keys: Sequence[Key], fence: tuple[str, str], opening: str | None
+    ) -> list[Whole]:
         """Store what is whole, or will never be, of these messages."""
         rows = await connection.fetch("open_parts", *_columns(keys))
         of_key: dict[int, list[Row]] = {}
@@ -225,6 +229,7 @@ class PartsDesk:
             array([whole.key.parts for whole in wholes]),
             texts([array(whole.joined.missing) if whole.joined.missing else None for whole in wholes]),
             *wishes([whole.asked for whole in wholes]),
+            opening,
         )
         if len(stored) < len(wholes):
             raise StoreUnavailable("a link was lost while its parts were joined")

@@ -1,4 +1,4 @@
-"""When messages of a category may go to a recipient: pure decisions by the recipient's wall clock.
+"""When messages of a category may go to a recipient, and when we are open: pure decisions by a wall clock.
 
 ``now`` is given, in seconds since 1970 (UTC). Where a number can be in several zones, a window is open only while it
 is open in every one of them. Around a change to or from daylight saving time:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
 
-    from config.windows import WindowSettings
+    from config.windows import HoursSettings, WindowSettings
     from dispatcher.job import Job
 
 LOOKED_AHEAD = timedelta(days=14)  # an opening later than this is none
@@ -50,6 +50,10 @@ class Hours(NamedTuple):
     is_open: bool
     since: float
     until: float
+
+    def hold(self, now: float) -> bool:
+        """Whether they still say what is so at this instant."""
+        return self.since <= now < min(self.until, self.since + DECISION_HOLDS_S)
 
 
 class Windows:
@@ -87,12 +91,36 @@ class Windows:
 
     def _at(self, window: WindowSettings, zones: tuple[str, ...], now: float) -> Hours:
         found = self._decided.get((window, zones))
-        if found is None or not found.since <= now < min(found.until, found.since + DECISION_HOLDS_S):
+        if found is None or not found.hold(now):
             found = self._decided[window, zones] = hours_at(window, zones, now)
         return found
 
 
-def hours_at(window: WindowSettings, zones: Iterable[str], now: float) -> Hours:
+class OpeningHours:
+    """``[hours]`` of the file, and what was last decided of them."""
+
+    def __init__(self, settings: HoursSettings | None) -> None:
+        self._settings = settings
+        self._decided: Hours | None = None
+
+    def opening(self, now: float) -> str | None:
+        """When it opens next, as its own wall clock will show; "": not within 14 days. None: it is open.
+
+        The same text all the while that it is closed, so that it names the closed period.
+        """
+        if self._settings is None:
+            return None
+        found = self._decided
+        if found is None or not found.hold(now):
+            found = self._decided = hours_at(self._settings, (self._settings.zone,), now)
+        if found.is_open:
+            return None
+        if math.isinf(found.until):
+            return ""
+        return f"{datetime.fromtimestamp(found.until, ZoneInfo(self._settings.zone)):%Y-%m-%d %H:%M}"
+
+
+def hours_at(window: WindowSettings | HoursSettings, zones: Iterable[str], now: float) -> Hours:
     """Say whether the window is open in every one of the zones, and until when that holds.
 
     One that does not open within 14 days never opens.
@@ -152,7 +180,7 @@ def _one_clock(zones: tuple[str, ...]) -> bool:
     return all(len({week.astimezone(clock).utcoffset() for clock in clocks}) == 1 for week in weeks)
 
 
-def _opened(window: WindowSettings, zone: ZoneInfo, now: float) -> list[Interval]:
+def _opened(window: WindowSettings | HoursSettings, zone: ZoneInfo, now: float) -> list[Interval]:
     """Give the open intervals from a day before now to past the last one that is asked for, in order."""
     opens, closes = time.fromisoformat(window.opens), time.fromisoformat(window.closes)
     closes_next_day = closes < opens

@@ -4,8 +4,10 @@
 -- $1 link, $2 source, $3 destination, $4 text, $5 class, $6 octets (hex), $7 data_coding, $8 esm_class, $9 digest (hex);
 -- $10 links, $11 epochs: owned links; $12 parts, $13 numbers of those that never came (an array literal again; null: none);
 -- $14 what it asks for (null: nothing), $15 in which language, $16 language of its words of emergency (null: none).
--- All are array literals in text. Returns the inbound ids in order, with their links and the class that each has now.
--- Locks: key share on the link rows (the fence); of one that asks for or answers something an advisory lock on its number.
+-- All are array literals in text; but $17 when we open next, by our own wall clock ('': not soon; null: it is open).
+-- Returns the inbound ids in order, with their links and the class that each has now.
+-- Locks: key share on the link rows (the fence); of one that asks for or answers something, or is answered by itself, an advisory lock on
+-- its number: in the order of the numbers, so that two instances never wait for each other.
 with fence as materialized (
     select l.name from unnest($10::text::text[], $11::text::bigint[]) e (name, epoch)
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
@@ -20,8 +22,8 @@ with fence as materialized (
     where o.class = 'undecodable' or o.link in (select f.name from fence f)
 ), heard as materialized (
     select g.inbound_id, h.class, h.answer
-    from given g
-    cross join lateral tocsin.heed(g.inbound_id, g.link, g.source, g.destination, g.class, g.wish, g.language, g.danger, g.text) h
+    from (select * from given o order by ltrim(o.source, '+') collate "C", o.n) g
+    cross join lateral tocsin.heed(g.inbound_id, g.link, g.source, g.destination, g.class, g.wish, g.language, g.danger, g.text, $17::text) h
 ), stored as (
     insert into tocsin.inbound (received_at, inbound_id, link, source, destination, text, class, octets, data_coding, esm_class, digest,
                                 parts, missing)

@@ -157,7 +157,8 @@ with over as (
 select count(*)::int as ended from over;
 
 -- name: prune_automatic_replies
-delete from tocsin.automatic_reply where inbound_id in (select a.inbound_id from tocsin.automatic_reply a where a.at < now() - interval '8 days' limit 10000);
+-- A closed period whose end is known lasts 14 days at most. Locks: the rows. Index: automatic_reply (at).
+delete from tocsin.automatic_reply where inbound_id in (select a.inbound_id from tocsin.automatic_reply a where a.at < now() - interval '15 days' limit 10000);
 
 -- name: categories
 -- What the journey needs to know of each category. The table is small.

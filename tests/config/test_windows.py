@@ -1,4 +1,4 @@
-"""``[[window]]``: what it may say, and what is said of what it may not."""
+"""``[[window]]`` and ``[hours]``: what they may say, and what is said of what they may not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from config.windows import DAYS, WindowSettings
+from config.windows import DAYS, HoursSettings, WindowSettings
 from tests.config.test_settings import Folder
 
 if TYPE_CHECKING:
@@ -103,3 +103,60 @@ def test_a_missing_key_is_named(at):
     """There are no usual hours."""
     told = at.small_problem(rest=WINDOW.replace('closes = "21:00"', ""))
     assert told == "tocsin.toml: [[window]] 1: closes: is missing"
+
+
+HOURS = """
+[hours]
+zone = "Europe/London"
+opens = "08:00"
+closes = "18:00"
+"""
+CLOSED = """
+[[auto_reply]]
+kind = "closed"
+text = "We open at {opens}."
+"""
+
+
+def test_without_hours_it_is_always_open(at):
+    assert at.small().hours is None
+
+
+def test_hours_are_read(at):
+    """Their zone must be named; the rest has the defaults of a window."""
+    assert at.small(rest=HOURS).hours == HoursSettings("Europe/London", "08:00", "18:00", DAYS, "")
+    more = at.small(rest=HOURS + 'days = ["mon"]\nholidays = "GB-ENG"').hours
+    assert more == HoursSettings("Europe/London", "08:00", "18:00", ("mon",), "GB-ENG")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("zone", None, "is missing"),
+        ("zone", '"Europe/Bristol"', "must be a time zone of the IANA database"),
+        ("opens", '"8:00"', "must be a time of day from 00:00 to 23:59"),
+        ("opens", None, "is missing"),
+        ("closes", '"08:00"', "must not be the time at which it opens"),
+        ("days", "[]", "must not be empty"),
+        ("holidays", '"ZZ"', "names a country or subdivision whose holidays are not known"),
+        ("prefix", '"44"', "unknown key"),
+    ],
+)
+def test_what_is_wrong_with_hours_is_told_with_the_key(at, key, value, problem):
+    lines = [line for line in HOURS.splitlines() if not line.startswith(f"{key} =")]
+    told = at.small_problem(rest="\n".join(lines + [f"{key} = {value}"] * (value is not None)))
+
+    assert told.startswith(f"tocsin.toml: [hours]: {key}: {problem}")
+
+
+def test_a_text_for_closed_hours_needs_hours(at):
+    """It would never be sent, and nobody would know why."""
+    assert at.small_problem(rest=CLOSED) == (
+        'tocsin.toml: [[auto_reply]] "closed": kind: closed needs [hours]: without them it is always open'
+    )
+    assert at.small(rest=HOURS + CLOSED).auto_replies[-1].text == "We open at {opens}."
+
+
+def test_no_acknowledgement_is_shipped(at):
+    """What it promises is the operator's to keep."""
+    assert {reply.kind for reply in at.small().auto_replies}.isdisjoint({"received", "closed"})

@@ -117,6 +117,7 @@ class Instance:
             links=links,
             reassembly_wait_s=REASSEMBLY_WAIT_S,
             stops=self.stops,
+            settings=settings,
         )
         self.settler = Settler(
             epochs=self.epochs,

@@ -164,6 +164,7 @@ async def test_whether_a_response_was_written_outlives_the_process(tmp_path, que
             links=one.links,
             reassembly_wait_s=600.0,
             stops=one.stops,
+            settings=one.settings,
         )
         await desk.restore(one.flushing, [LINK])
         given = Given(YES)

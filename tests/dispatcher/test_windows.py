@@ -1,4 +1,4 @@
-"""dispatcher/windows.py: when a message may go, by the recipient's wall clock."""
+"""dispatcher/windows.py: when a message may go, by the recipient's wall clock; when we are open, by ours."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.recipients import known_zones
-from config.windows import DAYS, WindowSettings
-from dispatcher.windows import LOOKED_AHEAD, Hours, Windows, hours_at, zones_of
+from config.windows import DAYS, HoursSettings, WindowSettings
+from dispatcher.windows import LOOKED_AHEAD, Hours, OpeningHours, Windows, hours_at, zones_of
 from tests.dispatcher.test_job import job
 
 OFFICE = WindowSettings(("transactional",), "08:00", "21:00")
@@ -317,3 +317,43 @@ def test_away_from_changes_of_the_clock_it_is_open_whenever_the_wall_clock_says_
     after_holiday_past_midnight = window.holidays and window.closes < window.opens
     if not after_holiday_past_midnight:
         assert hours_at(window, [zone], now).is_open == is_within(window, zone, now)
+
+
+WEEKDAYS = HoursSettings(LONDON, "08:00", "18:00", DAYS[:5], "GB-ENG")
+
+
+def test_without_opening_hours_it_is_open():
+    assert OpeningHours(None).opening(at("2026-03-02 03:00")) is None
+
+
+def test_opening_hours_tell_the_next_opening_by_their_own_clock():
+    """The same text all the while that it is closed, over a weekend and a holiday too; none while it is open."""
+    ours = OpeningHours(WEEKDAYS)
+    for wall, opening in (
+        ("2026-03-02 07:59:59", "2026-03-02 08:00"),
+        ("2026-03-02 08:00", None),
+        ("2026-03-02 17:59:59", None),
+        ("2026-03-02 18:00", "2026-03-03 08:00"),
+        ("2026-03-03 02:00", "2026-03-03 08:00"),
+        ("2026-04-02 18:00", "2026-04-07 08:00"),  # before Good Friday; the clocks have gone forward since
+        ("2026-04-06 23:59", "2026-04-07 08:00"),  # Easter Monday
+        ("2026-04-07 08:00", None),
+        ("2026-04-06 12:00", "2026-04-07 08:00"),  # the wall clock was put back
+    ):
+        assert ours.opening(at(wall, LONDON)) == opening, wall
+
+
+def test_opening_hours_follow_a_change_of_clocks():
+    """08:00 in July is an hour earlier than 08:00 in January."""
+    ours = OpeningHours(WEEKDAYS)
+    assert ours.opening(at("2026-01-05 07:30")) == "2026-01-05 08:00"
+    assert ours.opening(at("2026-07-06 07:30")) is None
+    gap = OpeningHours(HoursSettings(BERLIN, "02:30", "09:00"))
+    assert gap.opening(at("2026-03-29 01:59", BERLIN)) == "2026-03-29 03:00"
+
+
+def test_an_opening_that_is_far_off_is_not_told():
+    """Two holidays in a row, of a desk that is open on Fridays: what is not looked for is not promised."""
+    fridays = OpeningHours(replace(WEEKDAYS, days=("fri",)))
+    assert fridays.opening(at("2026-12-18 18:00", LONDON)) == ""
+    assert fridays.opening(at("2026-12-25 10:00", LONDON)) == "2027-01-08 08:00"

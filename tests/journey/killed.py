@@ -18,7 +18,7 @@ from tests.fakes.smsc import Smsc
 from tests.journey.running import LINK, ROOT, Child, app_of, until, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.journey.running import App
@@ -116,6 +116,7 @@ async def world_of(
     *,
     first_port: int | None = None,
     daemon: Mapping[str, object] | None = None,
+    tables: Sequence[tuple[str, Mapping[str, object]]] = (),
     **link: object,
 ) -> AsyncIterator[World]:
     """Bring up the SMSC; the file is applied, so that an app can enqueue before a daemon is there.
@@ -126,7 +127,7 @@ async def world_of(
     async with Smsc() as smsc, app_of(queue_url) as app:
         smsc.delivers_again = True
         first = {} if first_port is None else {"first": {"port": first_port, **link}}
-        path = write_file(folder, queue_url, first | {LINK: {"port": smsc.port, **link}}, daemon=daemon)
+        path = write_file(folder, queue_url, first | {LINK: {"port": smsc.port, **link}}, daemon=daemon, tables=tables)
         connection = await connect(queue_url)
         await apply(connection, load(path, {}))
         await connection.close()

@@ -155,3 +155,37 @@ async def test_a_reply_is_stored_once_wherever_its_daemon_died(tmp_path, queue_u
         assert list(delivered.values()) == [stored.sends + 1]
         events = await app.fetch("select type, subject from tocsin.event_log where type like 'inbound.%'")
         assert len({event["subject"] for event in events}) == len(events) == stored.ended + 1
+
+
+THANKS = ("[[auto_reply]]", {"kind": "received", "text": "Thanks. We answer within 2 hours."})
+PARTS = [bytes((5, 0, 3, 7, 2, number)) + text for number, text in ((1, b"Can I come "), (2, b"at ten?"))]
+
+
+@pytest.mark.parametrize(
+    ("point", "parts"),
+    [*((point, [b"Can I come at ten?"]) for point in REPLIES), ("reply-unsent", PARTS), ("reply-committed", PARTS)],
+)
+async def test_a_text_is_acknowledged_once_wherever_its_daemon_died(tmp_path, queue_url, point, parts):
+    """Text, event and answer are there together or not at all; what the SMSC sends again has its answer already."""
+    async with world_of(tmp_path, queue_url, tables=[THANKS], receipts="none") as world:
+        smsc, app = world.smsc, world.app
+        await world.start_to_die_at(point)
+        await world.until_bound()
+        header = {"esm_class": 0x40} if len(parts) > 1 else {}
+        for text in parts:
+            smsc.deliver(source_addr=TO, destination_addr="Northside", short_message=text, **header)
+        await world.died_at(point)
+        counts = "select (select count(*) from tocsin.inbox), (select count(*) from tocsin.automatic_reply)"
+        (killed,) = await app.fetch(counts)
+        assert killed[0] == killed[1]
+        assert len(smsc.received("submit_sm")) == 0
+
+        await world.restart()
+        await smsc.seen("submit_sm")
+        await smsc.seen("deliver_sm_resp", len(parts))
+        await world.end()
+
+        (ended,) = await app.fetch(counts)
+        assert ended[1] == 1
+        assert ended[0] == (2 if point == "reply-acknowledged" else 1)
+        assert len(smsc.received("submit_sm")) == 1

@@ -130,10 +130,11 @@ async def errors_of_the_client(url: str) -> list[str]:
 
 def deliveries(smsc: Smsc) -> int:
     """Everything that a handset or a carrier may say; gives how many deliver_sm that is."""
-    texts = ("YES", "STOP", "Stop by at 5,", "wrong number", "I have chest pain", "HELP", "START")
+    texts = ("YES", "STOP", "Stop by at 5,", "wrong number", "I have chest pain", "HELP", "START", "Out of office:")
     for text in texts:
         smsc.deliver(source_addr=NUMBER, destination_addr=SENDER, short_message=f"{text} {WORD}".encode())
     smsc.deliver(source_addr=NUMBER, destination_addr=SENDER, short_message=b"STOP")
+    smsc.deliver(source_addr=NUMBER, destination_addr=SENDER_NUMBER, short_message=f"{WORD} thanks you".encode())
     smsc.deliver(source_addr=NUMBER, destination_addr=SENDER, short_message=WORD.encode(), data_coding=4)
     smsc.deliver(source_addr=NUMBER, destination_addr=NUMBER, short_message=WORD.encode("utf-16-be"), data_coding=8)
     smsc.deliver(source_addr=WORD, destination_addr=NUMBER, short_message=WORD.encode())
@@ -147,7 +148,7 @@ def deliveries(smsc: Smsc) -> int:
     )
     for text in receipts:
         smsc.deliver(source_addr=NUMBER, destination_addr=SENDER, esm_class=4, short_message=text.encode())
-    return len(texts) + 5 + len(receipts)
+    return len(texts) + 6 + len(receipts)
 
 
 def undecodable() -> bytes:
@@ -162,9 +163,13 @@ async def test_case_21_nothing_of_any_input_comes_out_where_people_watch(tmp_pat
     async with Smsc() as smsc, Relay(cluster.url()) as relay, app_of(cluster.url()) as app:
         await relay.open()
         hostile(smsc)
-        path = write_file(
-            tmp_path, relay.url, {LINK: {"port": smsc.port, "password": PASSWORD, "response_timeout_s": 0.5}}
-        )
+        link = {"port": smsc.port, "password": PASSWORD, "response_timeout_s": 0.5}
+        hours = {"zone": "Europe/London", "opens": "08:00", "closes": "18:00"}
+        automatic = [
+            ("[[auto_reply]]", {"kind": kind, "text": text})
+            for kind, text in (("received", f"{WORD} thanks you"), ("closed", f"{WORD} is closed"))
+        ]
+        path = write_file(tmp_path, relay.url, {LINK: link}, tables=[*automatic, ("[hours]", hours)])
         senders = f'[[sender]]\naddress = "+{SENDER_NUMBER}"\ncategories = ["informational"]\n'
         path.write_text(path.read_text(encoding="utf-8").replace("Northside", SENDER) + senders, encoding="utf-8")
         async with Child(path) as child:
@@ -221,7 +226,7 @@ async def test_case_21_nothing_of_any_input_comes_out_where_people_watch(tmp_pat
     assert "tocsin_jobs_total" in pages[0]
     assert "ERROR" in server
     assert len(errors) == 20
-    assert {"job.failed", "job.uncertain", "suppression.added", "inbound.emergency"} <= {
+    assert {"job.failed", "job.uncertain", "suppression.added", "inbound.emergency", "inbound.loop"} <= {
         json.loads(event)["type"] for event in events
     }
     for canary in NOT_WATCHED:

@@ -59,6 +59,9 @@ EMPTY = "".join(
             "recent_text",
             "repeated_texts",
             "cap_count",
+            "automatic_reply",
+            "auto_reply",
+            "keyword",
         ],
     ]
 )

@@ -51,10 +51,12 @@ select now(), n, 'a', 'x' || n, array['x' || n], 40, (447000000000 + n)::text, '
 insert into tocsin.suppression select (447000000000 + n)::text, 'sender', 'Elsewhere', 'OPT_OUT', now() from generate_series(1, {rows}) n;
 insert into tocsin.consent select (447000000000 + n)::text, 'marketing', true, now() from generate_series(1, {rows}) n;
 insert into tocsin.idempotency select 'app', 'k' || n, '', n, now() - interval '8 days' from generate_series(1, {rows}) n;
+insert into tocsin.automatic_reply (inbound_id, kind, sender, peer, job_id)
+select -n, 'received', 'Elsewhere', (447000000000 + n)::text, n from generate_series(1, {rows}) n;
 insert into tocsin.claim (batch, link, lane, epoch, ids)
 select 1000000 + n, 'a', n / 6 % 6, 1, array(select generate_series(n * 100, n * 100 + 99)) from generate_series(1, {rows} / 1000) n;
 """
-LARGE = "^(suppression|consent|ready|deferred|sent|claim|idempotency|uncertain|resent|receipt_wait|closed|event_log)"
+LARGE = "^(suppression|consent|ready|deferred|sent|claim|idempotency|uncertain|resent|receipt_wait|closed|event_log|automatic_reply)"
 ROWS_READ = """
 select coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::bigint from pg_stat_xact_user_tables
 where schemaname = 'tocsin' and relname ~ $1
@@ -154,7 +156,19 @@ ORPHAN = [array([1])] * 3 + [
     array([0.5]),
     array(["t"]),
 ]
+# Half of them are acknowledged; the others have a text of ours.
+INBOUND = [
+    texts(["a"] * ELEMENTS),
+    texts([str(447_000_000_000 + number) for number in ids]),
+    texts(["Northside"] * ELEMENTS),
+    texts(["Hello?", "Thanks."] * (ELEMENTS // 2)),
+    texts(["text"] * ELEMENTS),
+    *(nothing, zeros, zeros, texts(["00"] * ELEMENTS), links, epochs, ones),
+    *(texts([None] * ELEMENTS), texts([None] * ELEMENTS), nothing, texts([None] * ELEMENTS)),
+    "2026-11-30 08:00",
+]
 CALLS = {
+    "store_inbound": Hot(PROBING, INBOUND, factor=5),
     "settle_orphans": Hot(PROBING, [array([30_000_050]), *ORPHAN], factor=1),
     "resolve_by_receipts": Hot(ORDERED, [array(range(1, 21)), 86400.0], factor=1),
 }
@@ -236,7 +250,13 @@ async def fill(url: str, rows: int) -> None:
 async def test_the_hot_statements_probe_an_index_at_any_size(database_url, rows):
     """With the plan of the day when the tables were empty, and with a new one that knows nothing of what came since."""
     async with seeded(database_url) as root:
-        for table in ("ready", "deferred", "claim", "idempotency", "uncertain"):
+        await root.execute(
+            "insert into tocsin.category (name, lane, time_to_live, on_doubt, stop, flash, max_parts)"
+            " values ('reply', 1, '300 s', 'hold', 'exempt', 'no', 10);"
+            "insert into tocsin.auto_reply (kind, body) values ('closed', 'Until {opens}.'), ('received', 'Thanks.');"
+            "alter sequence tocsin.job_id restart 60000000"
+        )
+        for table in ("ready", "deferred", "claim", "idempotency", "uncertain", "automatic_reply"):
             await root.execute(f"alter table tocsin.{table} set (autovacuum_enabled = off)")
         await root.execute("vacuum analyze")
         early = await sessions(database_url)
