@@ -15,6 +15,7 @@ from dispatcher.retention import Retention
 from dispatcher.store import PINNED, connect
 from tests.dispatcher.instance import instance
 from tests.journey.running import app_of, journey, until, write_file
+from tests.store.seed import partitions_of_today
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,6 +71,7 @@ async def keeping(url: str) -> AsyncIterator[Keeping]:
     connection = await connect(url, PINNED)
     try:
         async with app_of(url) as app:
+            await partitions_of_today(app.connection)
             yield Keeping(app, connection)
     finally:
         await connection.close()

@@ -15,6 +15,7 @@ import pytest
 from dispatcher.roles import grant_roles
 from dispatcher.store import QUERIES, connect
 from tests.events import visible
+from tests.store.seed import partitions_of_today
 
 pytestmark = pytest.mark.usefixtures("roles_left_as_found")
 
@@ -208,7 +209,8 @@ def nothing(kind: str) -> object:
 
 async def test_a_daemon_makes_partitions_and_defines_nothing(database_url):
     """A daemon that is taken over must not be able to change the schema or its history."""
-    async with granted(database_url) as (_, member):
+    async with granted(database_url) as (root, member):
+        await partitions_of_today(root)
         daemon = await member("tocsin_daemon")
         assert await daemon.fetchval("select tocsin.make_partitions(16)") == 14
         for statement in (

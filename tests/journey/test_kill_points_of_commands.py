@@ -10,6 +10,7 @@ import pytest
 from dispatcher.migrate import shipped
 from tests.journey.killed import command, command_dies_at, too_late, world_of
 from tests.journey.running import LINK, write_file
+from tests.store.seed import partitions_of_today
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +37,19 @@ MIGRATIONS = {  # migrations that stand after the kill
 }
 
 
-async def schema_of(url: str) -> list[tuple[str, str]]:
+async def schemas_of(*urls: str) -> list[list[tuple[str, str]]]:
+    """Of each database, all as of one day."""
+    while True:
+        day = datetime.now(UTC).date()
+        schemas = [await _schema_of(url) for url in urls]
+        if datetime.now(UTC).date() == day:
+            return schemas
+
+
+async def _schema_of(url: str) -> list[tuple[str, str]]:
     connection = await asyncpg.connect(url)
     try:
+        await partitions_of_today(connection)
         return [tuple(row) for row in await connection.fetch(SCHEMA)]
     finally:
         await connection.close()
@@ -75,7 +86,8 @@ async def test_a_killed_migration_is_whole_or_not_there_and_is_finished_by_the_n
     assert [line for line in out.splitlines() if line.startswith("applied")] == [
         f"applied {migration.name}" for migration in shipped()[stand:]
     ]
-    assert await schema_of(empty_database_url) == await schema_of(database_url)
+    made, whole = await schemas_of(empty_database_url, database_url)
+    assert made == whole
     assert "the schema is current" in (await command("migrate", "--config", config))[1]
 
 

@@ -66,6 +66,17 @@ EMPTY = "".join(
     ]
 )
 
+# A run may pass midnight: then the template was made on an earlier day, and lacks what a schema of today has.
+TO_TODAY = """
+do $$ begin
+    if (select (at at time zone 'UTC')::date < (now() at time zone 'UTC')::date from tocsin.migration where version = 1) then
+        perform tocsin.make_partitions(14);
+        while tocsin.drop_partition(1) is not null loop
+        end loop;
+    end if;
+end $$
+"""
+
 CONTENT = "app, recipient, sender, body, category, flash, enqueued_at, expires_at, parts"
 CONTENT_OF_ONE = "session_user, '447700900123', 'Northside', 'hello', 'transactional', false, now(), now() + interval '{life}', {parts}"
 
@@ -73,6 +84,11 @@ CONTENT_OF_ONE = "session_user, '447700900123', 'Northside', 'hello', 'transacti
 async def connect(url: str, **settings: str) -> asyncpg.Connection:
     """A plain session; ``settings`` are the server's."""
     return await asyncpg.connect(url, server_settings=settings, statement_cache_size=0)
+
+
+async def partitions_of_today(connection: asyncpg.Connection) -> None:
+    """Give a database that was made on an earlier day the partitions of one that was made today; no other changes."""
+    await connection.execute(TO_TODAY)
 
 
 @contextlib.asynccontextmanager
