@@ -1,6 +1,7 @@
-"""Puts links, senders, routes, categories, keywords, replies and the policy of the file into the database.
+"""Puts links, senders, routes, categories, keywords, replies, hours, caps and the policy of the file into the database.
 
-Apps and daemons read the rows, never the file. One transaction, one instance at a time; applying the same
+Apps and daemons read the rows, never the file; by hours and caps alone daemons decide as their file says, and the
+rows are for whoever asks which rules hold. One transaction, one instance at a time; applying the same
 file again changes nothing, and repairs rows that somebody changed by hand. What operators and daemons write
 into the same rows (paused, owner, state) is left alone.
 """
@@ -8,15 +9,19 @@ into the same rows (paused, owner, state) is left alone.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from config.windows import DAYS, WindowSettings
 from dispatcher.recogniser import known_words
 
 if TYPE_CHECKING:
+    from config.caps import CapSettings
     from config.settings import CategorySettings, Settings
     from dispatcher.store import Connection
 
 LOCK_KEY = 0x746F_6373_6170  # "tocsap" in octets: the advisory lock of everyone who applies a file
+ENTRY_OF = frozenset({"categories", "prefix"})  # keys of a window or cap that say for which messages it is
 RECORDED_STOP = frozenset({"staff"})  # a STOP against these is recorded and alerted, not obeyed and not ignored
 
 
@@ -66,6 +71,12 @@ async def apply(connection: Connection, settings: Settings) -> bool:
                 "duplicate_texts": settings.policy.duplicate_texts,
             }
         ],
+        "apply_policy_rules": [
+            {"kind": kind, "category": category, "prefix": entry.prefix, "rule": _rule(entry)}
+            for kind, entries in (("window", settings.windows), ("cap", settings.caps))
+            for entry in entries
+            for category in entry.categories
+        ],
         "apply_keywords": [
             {"word": word, "sender": sender, "name": keyword.name, "body": keyword.reply}
             for keyword in settings.keywords
@@ -82,6 +93,14 @@ async def apply(connection: Connection, settings: Settings) -> bool:
             written += row["written"]
         await connection.fetch("apply_note", settings.sha256, written)
     return written > 0
+
+
+def _rule(entry: WindowSettings | CapSettings) -> dict[str, object]:
+    """What an entry says to each of its categories; its days in their order: another order is no other rule."""
+    rule = {key: value for key, value in asdict(entry).items() if key not in ENTRY_OF and value not in (None, "")}
+    if isinstance(entry, WindowSettings):
+        rule["days"] = [day for day in DAYS if day in entry.days]
+    return rule
 
 
 def _category(category: CategorySettings) -> dict[str, object]:

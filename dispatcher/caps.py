@@ -93,6 +93,36 @@ class Caps:
                 again_at = windows.opening(job, free_at(zones, by_day, by_week), LEAST_LIFE_S)
                 job.cap = _later(job, again_at - utc_now, now)
 
+    async def look(
+        self, connection: Connection, job: Job, windows: Windows, now: float, utc_now: float
+    ) -> Decision | None:
+        """Say what would come of counting a job, without counting it; None: it has no cap.
+
+        Raises:
+            StoreUnavailable: nothing is known.
+
+        """
+        cap = self.cap(job)
+        if cap is None:
+            return None
+        zones = zones_of_job(job, cap.zone)
+        day = self._day(zones, utc_now)
+        (row,) = await connection.fetch(
+            "look_at_cap",
+            job.recipient,
+            job.category,
+            cap.per_day,
+            cap.per_week,
+            day.day_since,
+            day.week_since,
+            utc_now,
+        )
+        by_day, by_week = row["by_day"], row["by_week"]
+        if by_day is None and by_week is None:
+            return Send(day_until=now + (day.until - utc_now))
+        again_at = windows.opening(job, free_at(zones, by_day, by_week), LEAST_LIFE_S)
+        return _later(job, again_at - utc_now, now)
+
     async def give_back(self, connection: Connection, now: float) -> None:
         """Count those no more that have left memory unsent; looks once a second at most.
 

@@ -64,12 +64,16 @@ class Windows:
         self._windows = ByRecipient(settings)
         self._decided: dict[tuple[WindowSettings, tuple[str, ...]], Hours] = {}
 
+    def window(self, job: Job) -> WindowSettings | None:
+        """Give the window of a job; None: it has none."""
+        return self._windows.find(job.category, job.recipient)
+
     def hours(self, job: Job, now: float, least_s: float = 0.0) -> Hours | None:
         """Say whether the job may go now, and until when that holds; None: it has no window.
 
         A window that closes within ``least_s`` is closed already.
         """
-        window = self._windows.find(job.category, job.recipient)
+        window = self.window(job)
         if window is None:
             return None
         zones = zones_of_job(job, window.zone)
@@ -80,7 +84,7 @@ class Windows:
 
     def opening(self, job: Job, at: float, least_s: float) -> float:
         """Give the first instant from this one on at which the job may go, and for ``least_s``; inf: it never may."""
-        window = self._windows.find(job.category, job.recipient)
+        window = self.window(job)
         if window is None:
             return at
         zones = zones_of_job(job, window.zone)

@@ -125,6 +125,23 @@ with present as (
 )
 select count(*)::int as written from present;
 
+-- name: apply_policy_rules
+-- Makes the windows and caps what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
+with given as materialized (
+    select * from jsonb_to_recordset($1::text::jsonb) g (kind text, category text, prefix text, rule jsonb)
+), absent as (
+    delete from tocsin.policy_rule r where (r.kind, r.category, r.prefix) not in (select g.kind, g.category, g.prefix from given g)
+    returning r.kind
+), present as (
+    insert into tocsin.policy_rule (kind, category, prefix, rule)
+    select kind, category, prefix, rule from given
+    except
+    select kind, category, prefix, rule from tocsin.policy_rule
+    on conflict (kind, category, prefix) do update set rule = excluded.rule
+    returning kind
+)
+select ((select count(*) from absent) + (select count(*) from present))::int as written;
+
 -- name: apply_keywords
 -- Makes the words of keywords what the file says; others go. $1 a JSON array of objects. Locks: the rows written. Returns their number.
 with given as materialized (

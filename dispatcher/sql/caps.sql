@@ -24,6 +24,15 @@ with asked as materialized (
 select r.job_id, date_part('epoch', r.by_day) as by_day, date_part('epoch', r.by_week) as by_week
 from counted c cross join lateral unnest(c.answers) r;
 
+-- name: look_at_cap
+-- What take_caps would say to one more job: $1 recipient, $2 category, $3 per_day, $4 per_week, $5 and $6 since when its day and its week
+-- last, $7 now. Returns by_day and by_week; both null: it may go. Index: cap_count's primary key. Locks: none.
+select date_part('epoch', a.by_day) as by_day, date_part('epoch', a.by_week) as by_week
+from tocsin.note_uses(coalesce((select c.uses from tocsin.cap_count c where (c.recipient, c.category) = ($1::text, $2::text)), '{}'),
+                      array[row(0, to_timestamp($7::float8), 0, $3::int, $4::int, to_timestamp($5::float8),
+                                to_timestamp($6::float8))::tocsin.cap_request]) n
+cross join lateral unnest(n.answers) a;
+
 -- name: give_back_caps
 -- Counts no more what was not sent after all. One element a job, array literals in text: $1 id, $2 recipient, $3 category, $4 the batch
 -- of the claim that counted it: what a later one counted stays. Locks: the rows of the numbers, in one order. Index: cap_count's primary key.

@@ -6,6 +6,10 @@ select current_setting('server_version_num')::int as version, current_setting('s
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int as connections,
        current_user as user_name;
 
+-- name: check_recipient
+-- What tocsin.check says of a message: $1 recipient, $2 category, $3 sender (null: the first that allows it). Locks: none.
+select step, verdict, reason, detail from tocsin.check($1::text, $2::text, $3::text);
+
 -- name: log_settings
 -- What the server writes into its own log, as this user's sessions have it. Settings that this server lacks are null.
 -- Times in milliseconds, lengths in octets, -1: off or without limit. Locks: none.

@@ -56,7 +56,7 @@ begin
         to tocsin_auditor;
     grant select on tocsin.job_status, tocsin.event, tocsin.sent, tocsin.closed, tocsin.event_log, tocsin.receipt_wait, tocsin.claim,
                     tocsin.link, tocsin.instance, tocsin.category, tocsin.sender, tocsin.route, tocsin.applied, tocsin.migration, 
-                    tocsin.operator_log, tocsin.resent, tocsin.inquiry to tocsin_auditor;
+                    tocsin.operator_log, tocsin.resent, tocsin.inquiry, tocsin.policy_rule to tocsin_auditor;
     grant select on tocsin.suppression, tocsin.consent to tocsin_auditor;
     grant select (id, at, captured_at, recipient, category, action, method, shown, language, place, person, by_user)
         on tocsin.consent_event to tocsin_auditor;

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from dataclasses import replace
 
 import pytest
 
+from config.caps import CapSettings
 from config.policy import PolicySettings
 from config.settings import CategorySettings, load
+from config.windows import WindowSettings
 from dispatcher.apply import apply
 from dispatcher.errors import StoreUnavailable
 from dispatcher.store import connect
@@ -79,7 +82,7 @@ async def rows(connection, sql: str) -> list[tuple]:
 async def everything(connection) -> dict[str, list[tuple]]:
     return {
         table: await rows(connection, f"select * from tocsin.{table} t order by t::text")
-        for table in ("link", "sender", "route", "category", "policy")
+        for table in ("link", "sender", "route", "category", "policy", "policy_rule")
     }
 
 
@@ -243,6 +246,38 @@ async def test_a_policy_holds_from_its_file_on_and_ends_with_it(database_url, se
         assert [(await rows(connection, enqueue))[0][0] for _ in range(2)] == [None, "DUP_CONTENT"]
         assert await apply(connection, settings)
         assert (await rows(connection, enqueue)) == [(None,)]
+
+
+async def test_hours_and_caps_are_rows_and_go_with_their_entries(database_url, settings):
+    """A row for each category of an entry, with what it says; the days in the order of the week."""
+    windows = (
+        WindowSettings(("marketing", "informational"), "08:00", "21:00", ("wed", "mon"), "US-CA", prefix="1"),
+        WindowSettings(("marketing",), "09:00", "20:00", zone="Europe/Berlin"),
+    )
+    office = {"opens": "08:00", "closes": "21:00", "days": ["mon", "wed"], "holidays": "US-CA", "zone": "UTC"}
+    week = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    select = "select kind, category, prefix, rule from tocsin.policy_rule order by kind, category, prefix"
+    with_rules = replace(settings, windows=windows, caps=(CapSettings(("marketing",), per_week=3),))
+    async with connected(database_url) as connection:
+        assert await apply(connection, with_rules)
+        assert [(*key, json.loads(rule)) for *key, rule in await rows(connection, select)] == [
+            ("cap", "marketing", "", {"per_week": 3, "zone": "UTC"}),
+            ("window", "informational", "1", office),
+            ("window", "marketing", "", {"opens": "09:00", "closes": "20:00", "days": week, "zone": "Europe/Berlin"}),
+            ("window", "marketing", "1", office),
+        ]
+        assert not await apply(connection, with_rules)
+        assert not await apply(
+            connection, replace(with_rules, windows=(replace(windows[0], days=("mon", "wed")), windows[1]))
+        )
+        assert await apply(connection, replace(with_rules, windows=(replace(windows[0], closes="20:00"),)))
+        assert [row[:3] for row in await rows(connection, select)] == [
+            ("cap", "marketing", ""),
+            ("window", "informational", "1"),
+            ("window", "marketing", "1"),
+        ]
+        assert await apply(connection, settings)
+        assert await rows(connection, select) == []
 
 
 async def test_two_instances_with_different_files_do_not_mix(database_url, settings):

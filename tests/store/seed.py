@@ -56,6 +56,7 @@ EMPTY = "".join(
             "event_log",
             "idempotency",
             "policy",
+            "policy_rule",
             "recent_text",
             "repeated_texts",
             "cap_count",

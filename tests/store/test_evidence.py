@@ -181,6 +181,39 @@ async def test_each_step_has_the_rules_that_were_in_force_then(tmp_path, databas
         await connection.close()
 
 
+async def test_the_digest_of_the_rules_covers_hours_and_caps(tmp_path, database_url):
+    """A change of one of them changes it, their order does not; without any it is the digest of the other rules."""
+    connection = await store_connect(database_url)
+    hours = {"categories": ["marketing", "transactional"], "opens": "08:00", "closes": "21:00"}
+    abroad = {"categories": ["marketing"], "opens": "09:00", "closes": "20:00", "prefix": "1"}
+    cap = {"categories": ["marketing"], "per_day": 1}
+
+    async def digest(windows: list[dict] | None = None, caps: list[dict] | None = None, port: int = 2775) -> str:
+        path = write_file(tmp_path, database_url, {"carrier-a": {"port": port}}, windows=windows or [], caps=caps or [])
+        await apply(connection, load(path, {}))
+        noted = await connection.raw.fetchval("select policy from tocsin.applied order by at desc limit 1")
+        assert noted == await connection.raw.fetchval("select tocsin.policy_digest()")
+        return noted
+
+    try:
+        plain = await digest()
+        held = await digest([hours, abroad], [cap])
+        assert await digest([abroad, hours], [cap], port=2776) == held
+        others = [
+            await digest([hours | {"closes": "20:00"}, abroad], [cap]),
+            await digest([hours | {"days": ["mon"]}, abroad], [cap]),
+            await digest([hours, abroad | {"prefix": "44"}], [cap]),
+            await digest([hours, abroad], [cap | {"per_day": 2}]),
+            await digest([hours, abroad], [cap | {"zone": "Europe/London"}]),
+            await digest([hours, abroad]),
+            plain,
+        ]
+        assert len({held, *others}) == 8
+        assert await digest() == plain
+    finally:
+        await connection.close()
+
+
 async def test_it_reads_no_whole_table(shared_url):
     """Over a queue and evidence of many days it stays at indexes; operators' and files' logs are small."""
     async with seeded(shared_url) as root:

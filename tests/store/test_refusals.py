@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
-from tests.store.seed import seeded
+from tests.store.seed import app_session, enqueue, seeded
 
 NUMBER = "447700900123"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -109,6 +110,73 @@ async def test_check_says_what_would_happen_and_why_in_the_order_of_the_gates(sh
         assert list(await steps(root, "nonsense")) == ["category"]
         assert list(await steps(root, number="12")) == ["recipient"]
         assert await root.fetchval("select count(*) from tocsin.ready") == 0
+
+
+async def answer(root: asyncpg.Connection, step: str, number: str = NUMBER, body: str | None = None) -> tuple:
+    """Verdict, reason and detail of one step."""
+    rows = await root.fetch("select * from tocsin.check($1, 'marketing', null, $2)", number, body)
+    (row,) = [row for row in rows if row["step"] == step]
+    return row["verdict"], row["reason"], json.loads(row["detail"] or "{}")
+
+
+async def test_check_names_the_hours_that_bind_and_leaves_them_open(shared_url):
+    """The longest prefix; whether they are open is the recipient's clock's to say."""
+    async with seeded(shared_url) as root:
+        assert await answer(root, "window") == ("passes", None, {})
+        await root.execute(
+            "insert into tocsin.policy_rule values ('window', 'marketing', '44', '{\"opens\": \"08:00\"}'),"
+            " ('window', 'marketing', '447', '{\"opens\": \"09:00\"}'), ('window', 'staff', '', '{\"opens\": \"10:00\"}')"
+        )
+        rule = {"opens": "09:00", "prefix": "447", "decided": "when it is claimed"}
+        assert await answer(root, "window") == ("depends", None, rule)
+        assert (await answer(root, "window", "442079460123"))[2]["opens"] == "08:00"
+        assert await answer(root, "window", "12125550123") == ("passes", None, {})
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "rule", "verdict"),
+    [
+        ([], {"per_day": 1}, "passes"),
+        ([1], {"per_day": 1}, "depends"),
+        ([24.9], {"per_day": 1}, "depends"),  # a day has up to 25 hours
+        ([25.1], {"per_day": 1}, "passes"),
+        ([1, 2], {"per_day": 3}, "passes"),
+        ([1, 60, 168.9], {"per_day": 2, "per_week": 3}, "depends"),
+        ([1, 60, 169.1], {"per_day": 2, "per_week": 3}, "passes"),
+    ],
+)
+async def test_check_leaves_a_cap_open_only_where_it_may_be_reached(shared_url, hours_ago, rule, verdict):
+    """Without the recipient's clock it is told how many went in the longest day and week that there are."""
+    async with seeded(shared_url) as root:
+        await root.execute("insert into tocsin.policy_rule values ('cap', 'marketing', '', $1)", json.dumps(rule))
+        await root.execute(
+            "insert into tocsin.cap_count select $1, 'marketing', array_agg(row(n, now() - ago * interval '1 h', 1)::tocsin.cap_use),"
+            " '{}', '{}', now() from unnest($2::float8[]) with ordinality u (ago, n)",
+            NUMBER,
+            [*map(float, hours_ago), 400.0],
+        )
+        found = await answer(root, "cap")
+        assert found[:2] == (verdict, None)
+        assert found[2].items() >= (rule | {"counted_in_169_h": sum(ago < 169 for ago in hours_ago)}).items()
+        assert found[2]["counted_in_25_h"] == sum(ago < 25 for ago in hours_ago)
+
+
+async def test_check_says_of_a_text_whether_it_is_one_too_many(shared_url):
+    """From the same app; without a text, and without the rule, nothing is said or refused."""
+    async with seeded(shared_url) as root, app_session(root, shared_url) as app:
+        await root.execute(f"grant execute on function tocsin.check to {await app.fetchval('select session_user')}")
+        assert await answer(root, "repeat", body="hello") == ("passes", None, {})
+        await root.execute("insert into tocsin.policy (duplicate_text_within, duplicate_texts) values ('1 hour', 2)")
+        for verdict in ("passes", "passes", "blocked", "blocked"):
+            assert (await answer(app, "repeat", f"+{NUMBER}", "hello"))[0] == verdict
+            outcome = (await enqueue(app, category="marketing"))["outcome"]
+            assert outcome == ("queued" if verdict == "passes" else verdict)
+        assert await answer(app, "repeat", body="hello") == ("blocked", "DUP_CONTENT", {})
+        assert (await answer(app, "repeat", body="hello!"))[0] == "passes"
+        assert (await answer(root, "repeat", body="hello"))[0] == "passes"
+        assert "repeat" not in await steps(app)
+        rows = await app.fetch("select step, verdict from tocsin.check($1, 'emergency', body => 'hello')", NUMBER)
+        assert dict(rows)["repeat"] == "passes"
 
 
 @pytest.mark.parametrize(
