@@ -32,7 +32,7 @@ $$;
 
 -- What would become of a message now, without sending one: a row for each thing that is looked at, in the order of the gates; the first one
 -- that is not `passes` decides. `depends`: a window or a cap binds it, by the recipient's own clock, which is read when it is claimed; of a cap
--- only where what was counted in the last 25 hours or in 7 days and an hour, the longest day and week there are, comes up to it. With the text
+-- only where what was counted in the last 27 hours, or in 7 days and 3 hours, comes up to it: no day or week is longer. With the text
 -- also whether it is one too many of the same from this app (`repeat`). Raises nothing. Locks: none.
 drop function tocsin.check(text, text, text);
 create function tocsin.check(recipient text, category text default 'transactional', sender text default null, body text default null)
@@ -96,12 +96,12 @@ begin
     return query select 'window', case when hours is null then 'passes' else 'depends' end, null::text,
                         hours || '{"decided": "when it is claimed"}';
     cap := tocsin.rule_for('cap', kind.name, number);
-    select count(*) filter (where u.at > now() - interval '25 hours'), count(*) filter (where u.at > now() - interval '169 hours')
+    select count(*) filter (where u.at > now() - interval '27 hours'), count(*) filter (where u.at > now() - interval '171 hours')
     into of_day, of_week
     from tocsin.cap_count c cross join unnest(c.uses) u where (c.recipient, c.category) = (number, kind.name);
     return query select 'cap', case when of_day >= (cap ->> 'per_day')::int or of_week >= (cap ->> 'per_week')::int then 'depends' else 'passes' end,
                         null::text,
-                        cap || jsonb_build_object('counted_in_25_h', of_day, 'counted_in_169_h', of_week, 'decided', 'when it is claimed');
+                        cap || jsonb_build_object('counted_in_27_h', of_day, 'counted_in_171_h', of_week, 'decided', 'when it is claimed');
 end $$;
 
 revoke execute on all functions in schema tocsin from public;

@@ -347,3 +347,13 @@ def test_whenever_messages_come_none_goes_outside_of_its_window_or_over_its_cap(
         assert window is None or all(is_within(window, zone, instant) for instant in wire)
     if window is None:
         assert len(wire) == len(due)
+
+
+def test_no_day_is_longer_than_tocsin_check_takes_it_to_be():
+    """27 hours: from one noon to the next no clock is put back by more than three. Nobody knows the rules to come."""
+    most = timedelta()
+    for zone in map(ZoneInfo, known_zones()):
+        noons = [datetime(2015, 1, 1, 12, tzinfo=zone) + timedelta(days=n) for n in range(16 * 366)]
+        offsets = [noon.utcoffset() or timedelta() for noon in noons]
+        most = max(most, *(before - after for before, after in itertools.pairwise(offsets)))
+    assert most == timedelta(hours=3)

@@ -150,6 +150,12 @@ def test_for_people_it_is_a_line_a_gate(ask, monkeypatch):
     assert PATIENT[1:] not in ask.command.out
 
 
+def test_without_the_database_nothing_is_said(offline):
+    """Hours alone would be half an answer."""
+    assert offline("check", "--recipient", LONDONER) == 3
+    assert offline.out == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
