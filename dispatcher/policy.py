@@ -60,6 +60,8 @@ EXPIRED_BY_WINDOW = Stop("expired", "EXPIRED_BY_WINDOW")
 CONSENT = frozenset({"CONSENT_MISSING", "CONSENT_REVOKED"})  # of a category that asks for it
 # Reasons that bind every category, those that a STOP does not reach too; `tocsin.binds_all` has the same.
 BINDS_ALL = frozenset({"WRONG_PERSON", "REASSIGNED", "INVALID", "LANDLINE", "DECEASED", "CARRIER_BLOCK"})
+# Those of them by which nothing would arrive: they alone bind the answer to who has just texted, whoever that is.
+REACHES_NOBODY = frozenset({"INVALID", "LANDLINE", "CARRIER_BLOCK"})
 PAUSED = Defer("PAUSED", 30.0)
 
 
@@ -71,7 +73,9 @@ def before_send(
         return EXPIRED
     if job.suppressed in CONSENT:
         return Stop("blocked", job.suppressed)
-    if job.suppressed and (rules.stop_applies or job.suppressed in BINDS_ALL):
+    if job.suppressed and (
+        rules.stop_applies or job.suppressed in (REACHES_NOBODY if job.category == "reply" else BINDS_ALL)
+    ):
         return Stop("blocked", f"SUPPRESSED_{job.suppressed}")
     if rules.paused:
         return PAUSED

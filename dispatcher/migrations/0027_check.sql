@@ -80,7 +80,7 @@ begin
     select s.reason, s.scope, s.value, s.at into held from tocsin.suppression s
     where s.recipient = number
       and (s.scope = 'everything' or s.scope = 'sender' and s.value = ltrim(own.address, '+') or s.scope = 'category' and s.value = kind.name)
-      and (kind.stop = 'applies' or tocsin.binds_all(s.reason))
+      and (kind.stop = 'applies' or tocsin.binds_all(s.reason) and (kind.name <> 'reply' or s.reason in ('INVALID', 'LANDLINE', 'CARRIER_BLOCK')))
     order by tocsin.binds_all(s.reason) desc, s.reason limit 1;
     return query select 'suppression', case when held.reason is null then 'passes' else 'blocked' end, 'SUPPRESSED_' || held.reason,
                         case when held.reason is not null then jsonb_build_object('scope', held.scope, 'since', held.at) end;

@@ -14,6 +14,7 @@ from dispatcher.policy import (
     EXPIRED_BY_WINDOW,
     LEAST_LIFE_S,
     PAUSED,
+    REACHES_NOBODY,
     SEND,
     CategoryRules,
     Defer,
@@ -53,6 +54,14 @@ def test_what_nobody_wants_to_hear_blocks_every_category(reason):
     assert before_send(replace(job(), expires_at=NOW + 60, suppressed=reason), EXEMPT, NOW) == Stop(
         "blocked", f"SUPPRESSED_{reason}"
     )
+
+
+@pytest.mark.parametrize("reason", sorted(BINDS_ALL))
+def test_an_answer_goes_to_whoever_asked_where_it_can_arrive(reason):
+    """Who has the number now may well ask for HELP, and may say STOP."""
+    answer = replace(job(), category="reply", expires_at=NOW + 60, suppressed=reason)
+    blocked = Stop("blocked", f"SUPPRESSED_{reason}")
+    assert before_send(answer, EXEMPT, NOW) == (blocked if reason in REACHES_NOBODY else SEND)
 
 
 async def test_the_database_has_the_same_reasons(shared_url):

@@ -175,6 +175,56 @@ async def test_case_1_stop_while_parts_are_in_flight(tmp_path, queue_url, respon
 
 
 @pytest.mark.parametrize(
+    "text", ["\u062a\u0648\u0642\u0651\u0641", "\u0627\u064a\u0642\u0627\u0641"], ids=["vowel_sign", "other_alef"]
+)
+async def test_case_2_a_stop_in_arabic_is_confirmed_in_arabic(tmp_path, queue_url, text):
+    """In UCS-2, in one part."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        ucs_2 = text.encode("utf-16-be")
+        world.smsc.deliver(source_addr=PATIENT, destination_addr="Northside", short_message=ucs_2, data_coding=8)
+        reminder = await world.app.enqueue(PATIENT)
+        await world.app.until_state(reminder, "blocked", "submitted")
+        await world.smsc.until(lambda: any(pdu.fields["data_coding"] == 8 for pdu in world.smsc.received("submit_sm")))
+        later = await world.app.enqueue(PATIENT)
+        await world.app.until_state(later, "blocked")
+
+        (answer,) = [pdu for pdu in world.smsc.received("submit_sm") if pdu.fields["data_coding"] == 8]
+        confirmation = await world.app.value(REPLY, "stop", "ar")
+        assert answer.fields["short_message"].decode("utf-16-be") == confirmation
+        assert answer.fields["esm_class"] == 0  # no header of a longer text
+        assert await world.app.reason(later) == "SUPPRESSED_OPT_OUT"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\u0405\u0422\u041e\u0420", "\uff33\uff34\uff2f\uff30", "S\u200bT\u2060OP"],
+    ids=["cyrillic", "fullwidth", "zero_width"],
+)
+async def test_case_4_a_stop_in_other_letters_is_a_stop(tmp_path, queue_url, text):
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        ucs_2 = text.encode("utf-16-be")
+        world.smsc.deliver(source_addr=PATIENT, destination_addr="Northside", short_message=ucs_2, data_coding=8)
+        await world.smsc.until(lambda: sent_to(world) != [])
+        assert sent_to(world) == [await world.app.value(REPLY, "stop", "en")]
+        assert await world.app.value("select reason from tocsin.suppression") == "OPT_OUT"
+
+
+async def test_case_7_a_start_from_a_number_that_stopped_nothing_grants_and_lifts_nothing(tmp_path, queue_url):
+    """The number was given to somebody else, as a database of such numbers said; HELP's answer, and no consent."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        await world.app.value("select tocsin.suppress($1, 'REASSIGNED')", PATIENT)
+        text_to(world, "START")
+        await world.smsc.until(lambda: sent_to(world) != [])
+        assert sent_to(world) == [await world.app.value(REPLY, "help", "en")]
+        assert [row["reason"] for row in await world.app.fetch("select reason from tocsin.suppression")] == [
+            "REASSIGNED"
+        ]
+        assert await world.app.value("select count(*) from tocsin.consent_event") == 0
+        job = await world.app.enqueue(PATIENT)
+        await world.app.until_state(job, "blocked")
+
+
+@pytest.mark.parametrize(
     ("text", "kind", "told"),
     [
         ("HELP", "help", []),

@@ -119,6 +119,21 @@ async def answer(root: asyncpg.Connection, step: str, number: str = NUMBER, body
     return row["verdict"], row["reason"], json.loads(row["detail"] or "{}")
 
 
+@pytest.mark.parametrize(("reason", "verdict"), [("REASSIGNED", "passes"), ("INVALID", "blocked")])
+async def test_check_knows_that_an_answer_goes_to_whoever_asked(shared_url, reason, verdict):
+    """As dispatcher/policy.py decides; anything else to a number of that kind is blocked."""
+    async with seeded(shared_url) as root:
+        await root.execute(
+            'insert into tocsin.category select (jsonb_populate_record(c, \'{"name": "reply", "stop": "exempt"}\')).*'
+            " from tocsin.category c where c.name = 'transactional';"
+            " update tocsin.sender set categories = array['reply', 'transactional']"
+        )
+        await root.execute("select tocsin.suppress($1, $2)", NUMBER, reason)
+        for category, expected in (("reply", verdict), ("transactional", "blocked")):
+            rows = await root.fetch("select * from tocsin.check($1, $2)", NUMBER, category)
+            assert [row["verdict"] for row in rows if row["step"] == "suppression"] == [expected]
+
+
 async def test_check_names_the_hours_that_bind_and_leaves_them_open(shared_url):
     """The longest prefix; whether they are open is the recipient's clock's to say."""
     async with seeded(shared_url) as root:
