@@ -66,7 +66,7 @@ EVENTS = {
         "It has no automatic answer, which would have gone to a machine, or on and on.",
         "reason, link, kind",
     ),
-    "reply.matched": ("job", "A reply answers what the job asked.", "inbound_id, answer"),
+    "reply.matched": ("job", "A reply answers what the job asked.", "inbound_id, answer, cancelled"),
     "reply.changed": ("job", "A later reply gives another answer, before the deadline.", "inbound_id, answer"),
     "reply.ambiguous": ("job", "A reply fits this job's question and others'.", "inbound_id"),
     "reply.timeout": ("job", "The deadline passed without an answer.", ""),

@@ -45,7 +45,7 @@ begin
     execute 'grant usage on schema tocsin to ' || everyone;
 
     -- apps: the functions and the views. A view's own functions are called with its reader's rights.
-    grant execute on function tocsin.enqueue, tocsin.enqueue_many, tocsin.cancel, tocsin.job_status, tocsin.suppress, tocsin.lift,
+    grant execute on function tocsin.enqueue, tocsin.enqueue_many, tocsin.cancel, tocsin.cancel_group, tocsin.job_status, tocsin.suppress, tocsin.lift,
                               tocsin.record_consent, tocsin.revoke_consent, tocsin.consent_evidence, tocsin.check, tocsin.job_evidence,
                               tocsin.sees_all, tocsin.state_name, tocsin.receipt_retry, tocsin.receipt_ending to tocsin_app;
     grant select on tocsin.job_status, tocsin.inbox, tocsin.event to tocsin_app;

@@ -129,6 +129,29 @@ async def test_a_patient_is_reminded_and_confirms(tmp_path, database_url):
         assert one.texts() == ["Yes!"]
 
 
+async def test_other_words_are_no_answer_and_somebody_telephones(tmp_path, database_url):
+    """The second reminder still goes; the answer to it counts."""
+    async with world(tmp_path, database_url) as one:
+        clinic.book(one.connection, "form-1", PATIENT, hours(20))
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
+        one.reply("What was the time?")
+        await one.follow_until(lambda: one.appointment() == "to call")
+        assert one.reminders() == [("delivered", None), WAITS]
+
+
+async def test_an_answer_takes_back_the_second_reminder_while_the_clinic_is_down(tmp_path, database_url):
+    """In the transaction that keeps the reply; the clinic reads of it when it is back."""
+    async with world(tmp_path, database_url) as one:
+        clinic.book(one.connection, "form-1", PATIENT, hours(20))
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
+        one.reply("c")
+        await one.stored(1)
+        states = one.connection.execute("select state from tocsin.job_status order by job_id").fetchall()
+        assert [row["state"] for row in states] == ["delivered", "cancelled"]
+        assert one.appointment() == "booked"
+        await one.follow_until(lambda: one.appointment() == "confirmed")
+
+
 async def test_who_does_not_answer_is_asked_once_more(tmp_path, database_url):
     """Three hours before; the answer to that one counts as well, and there is no third."""
     async with world(tmp_path, database_url) as one:
@@ -204,7 +227,8 @@ async def test_who_cannot_be_reached_is_to_be_called(tmp_path, database_url):
 async def test_a_crash_between_reading_and_commit_neither_loses_nor_doubles_a_reply(tmp_path, database_url):
     """The cursor is kept in the transaction that deals with the events, so both are undone together."""
     async with world(tmp_path, database_url) as one:
-        clinic.book(one.connection, "form-1", PATIENT, hours(100))
+        clinic.book(one.connection, "form-1", PATIENT, hours(20))
+        await one.follow_until(lambda: one.reminders() == [("delivered", None), WAITS])
         one.reply("What was the time?")
         one.reply("Yes")
         await one.stored(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +144,41 @@ async def test_two_questions_about_one_thing_are_one(tmp_path, queue_url):
         await say(world, "C")
         assert await replies(world) == [("reply.matched", again, "confirm")]
         assert await world.app.value("select count(*) from tocsin.expectation where answer is null") == 0
+
+
+async def test_the_first_answer_takes_back_what_waits_of_its_group(tmp_path, queue_url):
+    """The second reminder, in the transaction that keeps the reply, and no app had to do it; what is of no group goes."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        later = {"not_before": datetime.now(UTC) + timedelta(hours=1)}
+        options = {"expect": {"answers": KEYSET}, "cancel_group": "visit 7"}
+        first = await world.app.enqueue(PATIENT, "Reply C or R", options=options, client_ref="visit")
+        second = await world.app.enqueue(PATIENT, "Please answer", options={"cancel_group": "visit 7"}, **later)
+        other = await world.app.enqueue(PATIENT, "Bring your card", **later)
+        await world.app.until_state(first, "submitted")
+
+        await say(world, "What was the time?")
+        assert (await world.app.states()).get("cancelled") is None
+        await say(world, "C", "R")
+        assert await replies(world) == [("reply.matched", first, "confirm"), ("reply.changed", first, "reschedule")]
+        detail = await world.app.value("select detail from tocsin.event_log where type = 'reply.matched'")
+        assert json.loads(detail)["cancelled"] == [second]
+        assert await world.app.until_state(second, "cancelled") == "cancelled"
+        assert await world.app.value("select id from tocsin.deferred") == other
+
+
+async def test_a_job_of_the_group_that_somebody_holds_does_not_keep_the_answer(tmp_path, queue_url):
+    """After the lock's time-out the reply is stored and told without it, and its app can cancel it."""
+    async with journey(tmp_path, queue_url, receipts="none") as world:
+        options = {"expect": {"answers": KEYSET}, "cancel_group": "visit 7"}
+        first = await world.app.enqueue(PATIENT, "Reply C or R", options=options, client_ref="visit")
+        at = datetime.now(UTC) + timedelta(hours=1)
+        second = await world.app.enqueue(PATIENT, "Please answer", options={"cancel_group": "visit 7"}, not_before=at)
+        await world.app.until_state(first, "submitted")
+        async with world.app.connection.transaction():
+            await world.app.connection.execute("select from tocsin.deferred where id = $1 for update", second)
+            await say(world, "C")
+        assert await replies(world) == [("reply.matched", first, "confirm")]
+        assert (await world.app.states()) == {"submitted": 1, "deferred": 1}
 
 
 async def test_a_question_that_was_not_sent_yet_is_not_answered(tmp_path, queue_url):

@@ -87,6 +87,31 @@ async def test_what_may_be_on_the_wire_is_too_late(shared_url):
         assert await count(root, "event_log") == 0
 
 
+async def test_a_group_is_cancelled_as_far_as_it_still_waits(shared_url):
+    """What is claimed is too late; another group, and another app's of the same name, are none of it."""
+    async with seeded(shared_url) as root:
+        for job_id in (1, 2):
+            await put(root, "ready", job_id, cancel_group="'visit 7'")
+        await put(root, "deferred", 3, cancel_group="'visit 7'")
+        await put(root, "deferred", 4, cancel_group="'visit 8'")
+        await put(root, "ready", 5)
+        async with app_session(root, shared_url) as app:
+            name = await app.fetchval("select session_user")
+            await root.execute("grant execute on function tocsin.cancel_group to public")
+            assert await app.fetch("select * from tocsin.cancel_group('visit 7')") == []
+            await root.execute("update tocsin.ready set app = $1 where id < 5", name)
+            await root.execute("update tocsin.deferred set app = $1", name)
+            assert await claim(root, rows=1) == [1]
+
+            rows = await app.fetch("select * from tocsin.cancel_group('visit 7')")
+            assert [tuple(row) for row in rows] == [(1, "too_late"), (2, "cancelled"), (3, "cancelled")]
+            rows = await app.fetch("select * from tocsin.cancel_group('visit 7')")
+            assert [tuple(row) for row in rows] == [(1, "too_late")]
+            assert await app.fetch("select * from tocsin.cancel_group(null)") == []
+        assert await root.fetchval("select array_agg(id order by id) from tocsin.ready") == [1, 5]
+        assert await root.fetchval("select array_agg(id) from tocsin.deferred") == [4]
+
+
 async def test_a_released_job_can_be_cancelled_again(shared_url):
     """Once no journal names it, nothing of it was written."""
     async with seeded(shared_url) as root:

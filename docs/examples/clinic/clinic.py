@@ -21,8 +21,7 @@ from psycopg.types.json import Jsonb
 LEAD = timedelta(days=1)  # from the reminder to the appointment
 LAST = timedelta(hours=3)  # from the second one, which only those get who did not answer
 ATTEMPTS = 3
-CONFIRM = {"c", "confirm", "yes", "y", "ok"}
-RESCHEDULE = {"r", "reschedule"}
+ANSWERS = dict.fromkeys(["C", "Confirm", "Yes", "Y", "OK"], "confirmed") | dict.fromkeys(["R", "Reschedule"], "to move")
 LOST = {"blocked", "failed", "expired", "undelivered", "unknown"}  # ends after which somebody has to telephone
 
 
@@ -76,28 +75,29 @@ def _move(connection, appointment_id, at):
     ).fetchone()
     if appointment is None:
         raise LookupError(f"there is no appointment {appointment_id}")
-    answer = _take_back(connection, appointment_id, appointment["moved"] - 1)[0]
-    if answer == "cancelled":
-        _remind(connection, appointment, "Reminder")
-    else:  # too_late: the patient has read the old time, or will, or was never reached; so the new one goes at once
-        _remind(connection, appointment, "Your appointment has been moved", at_once=True)
-    return answer
-
-
-def _take_back(connection, appointment_id, moved):
-    """Cancel the reminders of one time of an appointment, the first one first; gives what Tocsin answers to each."""
-    reminders = connection.execute(
-        "select job_id from clinic.reminder where appointment_id = %s and moved = %s order by job_id",
-        (appointment_id, moved),
+    before = appointment | {"moved": appointment["moved"] - 1}
+    taken_back = connection.execute(
+        "select job_id from tocsin.cancel_group(%s) where outcome = 'cancelled'", (_group(before),)
     ).fetchall()
-    return [
-        connection.execute("select tocsin.cancel(%s) as answer", (reminder["job_id"],)).fetchone()["answer"]
-        for reminder in reminders
-    ]
+    first = connection.execute(
+        "select min(job_id) as job_id from clinic.reminder where appointment_id = %s and moved = %s",
+        (appointment_id, before["moved"]),
+    ).fetchone()
+    if first in taken_back:
+        _remind(connection, appointment, "Reminder")
+        return "cancelled"
+    # the patient has read the old time, or will, or was never reached; so the new one goes at once
+    _remind(connection, appointment, "Your appointment has been moved", at_once=True)
+    return "too_late"
+
+
+def _group(appointment):
+    """Name the reminders of one time of an appointment: what is needless once one of them is answered."""
+    return f"appointment {appointment['id']}/{appointment['moved']}"
 
 
 def _remind(connection, appointment, opening, *, at_once=False):
-    """Enqueue the reminder, and a second one that is taken back once an answer comes."""
+    """Enqueue the reminder, and a second one, which Tocsin takes back once the first is answered."""
     at = appointment["at"]
     _enqueue(connection, appointment, opening, None if at_once else at - LEAD, "first")
     if at - LAST > datetime.now(at.tzinfo):
@@ -121,7 +121,12 @@ def _enqueue(connection, appointment, opening, not_before, which):
             "not_before": not_before,  # an instant that has passed is as good as now
             "at": at,  # a reminder that comes later helps nobody
             "ref": f"appointment {appointment['id']}",
-            "options": Jsonb({"cancel_group": f"appointment {appointment['id']}"}),
+            "options": Jsonb(
+                {
+                    "cancel_group": _group(appointment),
+                    "expect": {"answers": ANSWERS, "subject": f"appointment {appointment['id']}"},
+                }
+            ),
         },
     ).fetchone()
     connection.execute(
@@ -146,6 +151,8 @@ def _read_events(connection):
         subject, kind = event["subject"], event["type"]
         if kind == "inbound.received":
             take_reply(connection, int(subject))
+        elif kind in {"reply.matched", "reply.changed"}:
+            take_answer(connection, int(subject), event["data"]["answer"], event["data"]["inbound_id"])
         elif kind.startswith("job."):
             take_outcome(connection, int(subject), kind.removeprefix("job."), event["data"].get("reason"))
     if events:
@@ -169,7 +176,7 @@ def take_outcome(connection, job_id, state, reason):
 
 
 def take_reply(connection, inbound_id):
-    """Keep a patient's reply; it answers the question about the next appointment."""
+    """Keep a patient's reply; where it is no answer, somebody telephones about the next appointment."""
     reply = connection.execute("select * from tocsin.inbox where inbound_id = %s", (inbound_id,)).fetchone()
     appointment = connection.execute(
         "select id from clinic.appointment where phone = %s and at > now() order by at limit 1", (reply["source"],)
@@ -179,20 +186,23 @@ def take_reply(connection, inbound_id):
         "insert into clinic.reply (inbound_id, appointment_id, text, at) values (%s, %s, %s, %s)",
         (inbound_id, appointment_id, reply["text"], reply["received_at"]),
     )
-    word = reply["text"].strip(" .!").lower()
-    if appointment_id is not None:
-        take_answer(
-            connection, appointment_id, "confirm" if word in CONFIRM else "reschedule" if word in RESCHEDULE else ""
+    if reply["class"] != "answer":
+        # what came before an answer is settled by it, in whatever order both are read
+        connection.execute(
+            "update clinic.appointment set state = 'to call' where id = %s and coalesce(answered_by, 0) < %s",
+            (appointment_id, inbound_id),
         )
 
 
-def take_answer(connection, appointment_id, answer):
-    """Note what a patient answered, "" is anything else; who answered is not asked again."""
-    state = {"confirm": "confirmed", "reschedule": "to move"}.get(answer, "to call")
-    appointment = connection.execute(
-        "update clinic.appointment set state = %s where id = %s returning moved", (state, appointment_id)
-    ).fetchone()
-    _take_back(connection, appointment_id, appointment["moved"])
+def take_answer(connection, job_id, answer, inbound_id):
+    """Note what a patient answered to a reminder of the appointment's time; to an older one it is no answer."""
+    connection.execute(
+        """
+        update clinic.appointment a set state = %s, answered_by = %s
+        from clinic.reminder r where r.job_id = %s and a.id = r.appointment_id and a.moved = r.moved
+        """,
+        (answer, inbound_id, job_id),
+    )
 
 
 def follow(connection):

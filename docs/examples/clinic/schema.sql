@@ -6,12 +6,13 @@ create schema clinic authorization clinic;
 set role clinic;
 
 create table clinic.appointment (
-    id       bigint generated always as identity primary key,
-    request  text not null unique,                      -- what the booking form sent: asked twice, booked once
-    phone    text not null,                             -- digits, with the country code
-    at       timestamptz not null,
-    moved    int not null default 0,                    -- how often
-    state    text not null default 'booked' check (state in ('booked', 'confirmed', 'to move', 'to call'))
+    id           bigint generated always as identity primary key,
+    request      text not null unique,                  -- what the booking form sent: asked twice, booked once
+    phone        text not null,                         -- digits, with the country code
+    at           timestamptz not null,
+    moved        int not null default 0,                -- how often
+    state        text not null default 'booked' check (state in ('booked', 'confirmed', 'to move', 'to call')),
+    answered_by  bigint                                 -- the reply of Tocsin that answered last
 );
 create index on clinic.appointment (phone, at);
 
