@@ -71,17 +71,17 @@ def page() -> str:
                 "|---|---|---|---|---|",
             ]
             out += [
-                f"| {_numbers(line['status'])} | {line['case']} | {_verdicts(line['status'])} | {_end(line)} |"
+                f"| {_numbers(line['status'])} | {line['case']} | {_verdicts(line['status'])} | {end(line)} |"
                 for line in with_status
             ]
             out.append("")
         out += ["| what happens | what Tocsin does | shown by |", "|---|---|---|"]
-        out += [f"| {line['case']} | {_end(line)} |" for line in of_it if "status" not in line]
+        out += [f"| {line['case']} | {end(line)} |" for line in of_it if "status" not in line]
     return "\n".join(out) + "\n"
 
 
-def _end(line: dict[str, Any]) -> str:
-    """The last two cells."""
+def end(line: dict[str, Any]) -> str:
+    """Give the last two cells of a line: what follows, and what shows it."""
     if "none" in line:
         kind, _, reason = line["none"].partition(": ")
         return f"**{kind[0].upper()}{kind[1:]}**: {reason}. | -"

@@ -27,6 +27,7 @@ from dispatcher.commands.terminal import EXIT_CODES  # noqa: E402
 from dispatcher.metrics import DispatcherMetrics, new_registry  # noqa: E402
 from dispatcher.status import EmergencyStatus, EventStatus, LaneStatus, LinkStatus, Status  # noqa: E402
 from docs import carriers as carriers_page  # noqa: E402
+from docs import cases as cases_page  # noqa: E402
 from gateway import GatewayMetrics  # noqa: E402
 
 MADE = "<!-- made by docs/generate.py; do not edit -->\n"
@@ -394,6 +395,11 @@ def carriers() -> str:
     return MADE + "\n" + carriers_page.page()
 
 
+def cases() -> str:
+    """What goes wrong in healthcare, case by case."""
+    return MADE + "\n" + cases_page.page()
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
@@ -405,6 +411,7 @@ PAGES = {
     "events": events,
     "commands": commands,
     "carriers": carriers,
+    "cases": cases,
 }
 
 

@@ -1,4 +1,4 @@
-"""Reads carriers.toml, and says which of its lines cannot stand."""
+"""Reads carriers.toml and cases.toml, and says which of their lines cannot stand."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = Path(__file__).parent / "carriers.toml"
+CASES = Path(__file__).parent / "cases.toml"
 
 Line = dict[str, Any]
 
@@ -26,6 +27,7 @@ SUBJECTS = frozenset(
         "operation",
     }
 )
+SUBJECTS_OF_CASES = frozenset({"refusals", "replies", "time", "queue", "receipts", "privacy"})
 REQUIRED = frozenset({"id", "subject", "case"})
 KEYS = REQUIRED | {"status", "then", "tests", "none"}
 
@@ -57,7 +59,7 @@ def _functions(node: ast.Module | ast.ClassDef) -> list[str]:
     ]
 
 
-def problems(found: list[Line], tests: set[str], statuses: set[int]) -> list[str]:
+def problems(found: list[Line], tests: set[str], statuses: set[int], subjects: frozenset[str] = SUBJECTS) -> list[str]:
     """What is wrong with these lines, one sentence each."""
     told = []
     ids: set[str] = set()
@@ -71,7 +73,7 @@ def problems(found: list[Line], tests: set[str], statuses: set[int]) -> list[str
             told.append(f"{name}: lacks {', '.join(sorted(missing))}")
         if unknown := set(line) - KEYS:
             told.append(f"{name}: unknown {', '.join(sorted(unknown))}")
-        if line.get("subject") not in SUBJECTS:
+        if line.get("subject") not in subjects:
             told.append(f"{name}: no such subject")
         if bool(line.get("tests")) == bool(line.get("none")):
             told.append(f"{name}: either tests or none")
