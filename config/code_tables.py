@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from config.reader import Table
 
-Verdict = Literal["accepted", "throttled", "retry", "ambiguous", "rejected", "misconfigured", "link_fault"]
+Verdict = Literal["accepted", "throttled", "retry", "ambiguous", "rejected", "opted_out", "misconfigured", "link_fault"]
 ReceiptReason = Literal[
     "EXPIRED_SMSC",
     "DELETED_SMSC",

@@ -182,6 +182,8 @@ def after_submit(job: Job, other_links: int = 0) -> Outcome:
         if submission is not None and min(submission.deadline, submission.written_before) < job.expires_at:
             return RELEASED  # its window has closed, or its day is over: the policy says until when
         return closed(job, "expired", "EXPIRED")
+    if verdict is Verdict.OPTED_OUT:
+        return closed(job, "failed", "OPTED_OUT")
     reason = status_name(command_status) if command_status else "UNENCODABLE"
     most = {Verdict.RETRY: MOST_ATTEMPTS, Verdict.AMBIGUOUS: MOST_AMBIGUOUS_ATTEMPTS}.get(verdict, 0)
     if other_links and not job.done and _goes_by_another(job, verdict, command_status, max(most, other_links + 1)):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FAULTS_KEPT: Final = 1_000  # segments remembered for having met a link fault
 _MISCONFIGURED, _RETRY = Verdict.MISCONFIGURED, Verdict.RETRY
+_FINAL: Final = frozenset({Verdict.REJECTED, Verdict.OPTED_OUT})
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +112,7 @@ class Answers:
             for_s = self.breaker.sender_refused(message.source.value, now)
             if for_s:
                 log.error("sender_held", link=self.name, for_s=round(for_s))
-        elif meaning is not Verdict.REJECTED:
+        elif meaning not in _FINAL:
             self.fault(now, status.name(command_status))
         return meaning
 

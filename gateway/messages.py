@@ -23,6 +23,7 @@ class Verdict(StrEnum):
     RETRY = "retry"  # passing trouble: try again later, an attempt is spent
     AMBIGUOUS = "ambiguous"  # the SMSC did not say why: a few tries, then final
     REJECTED = "rejected"  # this message will never be taken
+    OPTED_OUT = "opted_out"  # nor will another of this sender to this number: the person has told the carrier
     MISCONFIGURED = "misconfigured"  # our fault: final for the message, an operator must look
     LINK_FAULT = "link_fault"  # the session is unusable; the link rebinds and repeats the segment
     UNANSWERED = "unanswered"  # written, and no answer came: in doubt

@@ -6,8 +6,8 @@
 -- uncertain since its last part in doubt was written (0: not known); $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link
 -- cuts them; of the parts accepted since the last flush the first: $13 part, $14 message id, $15 age in seconds (all null: none),
 -- and the others, array literals again: $18 parts, $19 message ids, $20 ages (null: none; a function scan a job is dear).
--- $16: batches of the journal that are over.
--- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows.
+-- $16: batches of the journal that are over. One that failed as OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
+-- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows; of OPTED_OUT an advisory lock on the number.
 -- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
 with fence as materialized (
     select e.n, l.name, l.epoch, l.receipts
@@ -101,7 +101,10 @@ with fence as materialized (
            t.client_ref, t.category, t.reason, t.detail
     from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
 )
-select array_agg(id) as ids from accepted;   -- one row, since a row a job costs more than the array
+select array_agg(id) as ids from accepted            -- one row, since a row a job costs more than the array
+where (select count(tocsin.note_suppression(g.recipient, 'sender', ltrim(g.sender, '+'), 'added', 'CARRIER_BLOCK', 'carrier', null,
+                                            jsonb_build_object('job_id', g.id), false))
+       from gone g where g.what = 3 and g.reason = 'OPTED_OUT') >= 0;
 
 -- name: parts_sent
 -- Which parts of the jobs $1 stand in sent: asked after a flush whose commit was not seen. Index: sent (job_id).

@@ -262,7 +262,7 @@ def _default(item: dataclasses.Field) -> object:
         ('status_overrides = { "8" = "retry", "0x8" = "retry" }', "status_overrides: 0x8: stands there twice"),
         (
             'status_overrides = { "8" = "unanswered" }',
-            "status_overrides: 8: must be accepted, throttled, retry, ambiguous, rejected, misconfigured or link_fault, not 'unanswered'",
+            "status_overrides: 8: must be accepted, throttled, retry, ambiguous, rejected, opted_out, misconfigured or link_fault, not 'unanswered'",
         ),
         (
             'receipt_errors = { "61" = "absnt" }',

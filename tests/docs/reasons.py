@@ -40,7 +40,7 @@ WHY = {
     "ILLEGAL_SUBSCRIBER": "the network does not admit the subscriber, or the device",
     "BARRED": "the subscriber may not, or will not, get messages of this kind",
     "UNSUPPORTED": "the handset or its network cannot take this kind of message",
-    "OPTED_OUT": "the person has told the carrier to stop: only where `receipt_errors` of the link names its code. The number is suppressed for this sender then, as `CARRIER_BLOCK`",
+    "OPTED_OUT": "the person has told the carrier to stop: only where `receipt_errors` of the link names its code, or `status_overrides` that of an answer (a job that `failed`). The number is suppressed for this sender then, as `CARRIER_BLOCK`",
     "BUSY": "the handset or its network was busy, or broke off",
     "NETWORK_FAILURE": "a failure in the network",
     "MEMORY_FULL": "the handset or the SIM has no room",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.smsc import Answer
 from tests.journey.many_stops import many_stops
 from tests.journey.running import LINK, journey, until
 
@@ -347,6 +348,28 @@ async def test_a_stop_that_only_the_carrier_knows_blocks_that_sender(tmp_path, q
         code = await world.app.enqueue(PATIENT, category="auth")
         await world.app.until_state(code, "blocked")
         assert await world.app.reason(code) == "SUPPRESSED_CARRIER_BLOCK"
+        assert await fold_is_the_table(world)
+
+
+async def test_case_32_a_refusal_that_means_a_stop_at_the_carrier_blocks_that_sender(tmp_path, queue_url):
+    """By its number, which the link names; what other senders have for the person, and others' messages, go."""
+    async with journey(tmp_path, queue_url, receipts="none", status_overrides={"0x00000456": "opted_out"}) as world:
+        world.smsc.on_submit = lambda submit: Answer(
+            status=0x456 if submit.fields["destination_addr"] == PATIENT else 0
+        )
+        job = await world.app.enqueue(PATIENT)
+        other = await world.app.enqueue(OTHER)
+        await world.app.until_state(job, "failed")
+        await world.app.until_state(other, "submitted")
+        assert await world.app.reason(job) == "OPTED_OUT"
+        rows = await world.app.fetch("select recipient, scope, value, reason, source from tocsin.suppression_event")
+        assert [tuple(row) for row in rows] == [(PATIENT, "sender", "Northside", "CARRIER_BLOCK", "carrier")]
+        assert await events(world) == ["suppression.added"]
+
+        code = await world.app.enqueue(PATIENT, category="auth")
+        await world.app.until_state(code, "blocked")
+        assert await world.app.reason(code) == "SUPPRESSED_CARRIER_BLOCK"
+        assert len(world.smsc.received("submit_sm")) == 2
         assert await fold_is_the_table(world)
 
 
