@@ -229,6 +229,7 @@ class Claimer:
         ]
         if not lanes:
             return False
+        held = [set(state.held) for _, _, state, _ in lanes]  # what is settled while the probe runs was not missed
         oldest = 0
         if self._xmin_stands:  # asked before the probe's snapshot is taken: who has ended by now is seen by it
             oldest = (await connection.fetch("oldest_enqueue"))[0][0]
@@ -242,7 +243,7 @@ class Claimer:
         found = False
         for n, ids, xmin in rows:
             _, _, state, upto = lanes[n - 1]
-            unheld = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys()
+            unheld = {int(number) for number in ids[1:-1].split(",") if number} - state.held.keys() - held[n - 1]
             found = found or bool(unheld - state.missing)
             state.missing |= unheld
             state.probed(upto, max(xmin, oldest), unheld)

@@ -46,6 +46,7 @@ URGENT_IDLE_S = 0.25
 MORE_URGENT_S = 1.0  # for which lanes 1 to 5 wait for more of lane 0, should no claim say by then that there is none
 PROBE_S = 0.2  # how late a row may be seen whose transaction committed behind the frontier
 PROBE_WHOLE_S = 10.0
+PROBE_WHOLE_PAUSES = 50  # likewise: behind a snapshot that is held open it walks over all that has gone since
 PROBE_PAUSES = 10  # of a probe's own length pass before the next one, at least: it may walk over a lot that is gone
 LISTEN_CHECK_S = 5.0
 EVENTS_S = 0.1  # readers of tocsin.event are told at most this often
@@ -186,10 +187,12 @@ class Loops:
             now = self._clock()
             if now >= probe_at:
                 whole = now >= whole_at
-                whole_at = now + PROBE_WHOLE_S if whole else whole_at
                 found = await self._claimer.probe(connection, whole=whole)
                 took_s = self._clock() - now
-                probe_at = now + max(PROBE_S, took_s + PROBE_PAUSES * took_s)
+                if whole:  # the next one, of what is new alone, is as short as the one before: the floor must not wait
+                    whole_at = now + max(PROBE_WHOLE_S, took_s + PROBE_WHOLE_PAUSES * took_s)
+                else:
+                    probe_at = now + max(PROBE_S, took_s + PROBE_PAUSES * took_s)
                 if found:
                     continue
             if jobs:

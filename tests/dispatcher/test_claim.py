@@ -137,6 +137,24 @@ async def test_a_claim_during_a_probe_does_not_hide_a_late_emergency(tmp_path, q
         assert [job.id for job in await one.claim([0])] == [late]
 
 
+async def test_what_is_settled_while_a_probe_runs_was_not_missed(tmp_path, queue_url):
+    """A long probe would bring back thousands of ids that are gone, each to be asked for one by one."""
+    async with instance(tmp_path, queue_url) as one:
+        gone, released = await one.app.enqueue(), await one.app.enqueue()
+        jobs = {job.id: job for job in await one.claim()}
+
+        class Meanwhile:
+            async def fetch(self, name: str, *arguments: object):
+                rows = await one.claiming.fetch(name, *arguments)
+                one.claimer.gone(jobs[gone])
+                one.claimer.release(jobs[released])
+                return rows
+
+        assert not await one.claimer.probe(Meanwhile(), whole=True)  # type: ignore[arg-type]
+        (state,) = [state for state in one.claimer._lanes.values() if state.frontier]
+        assert state.missing == {released}
+
+
 async def test_a_row_that_was_locked_when_it_was_asked_for_comes_back(tmp_path, queue_url):
     """A cancel that was rolled back must not hide the job for ever."""
     async with instance(tmp_path, queue_url) as one, app_of(queue_url) as other:

@@ -12,7 +12,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from dispatcher.caps import Caps
-from dispatcher.loops import PROBE_PAUSES, PROBE_S, Loops, Signals
+from dispatcher.loops import PROBE_PAUSES, PROBE_S, PROBE_WHOLE_PAUSES, PROBE_WHOLE_S, Loops, Signals
 
 
 @dataclass
@@ -20,8 +20,12 @@ class Slow:
     """A claimer without work whose probes take their time, on a clock that only they and its claims move."""
 
     probe_s: float
+    whole_s: float
+    wanted: int = 10_000
+    wanted_whole: int = 10_000
     now: float = 100.0
     probed_at: list[float] = field(default_factory=list)
+    whole_at: list[float] = field(default_factory=list)
     enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def claim(self, *_: object) -> list[object]:
@@ -29,10 +33,9 @@ class Slow:
         return []
 
     async def probe(self, *_: object, whole: bool) -> bool:
-        assert whole == (not self.probed_at)
-        self.probed_at.append(self.now)
-        self.now += self.probe_s
-        if len(self.probed_at) == 5:
+        (self.whole_at if whole else self.probed_at).append(self.now)
+        self.now += self.whole_s if whole else self.probe_s
+        if len(self.probed_at) == self.wanted or len(self.whole_at) == self.wanted_whole:
             self.enough.set()
             await asyncio.Event().wait()
         return True  # so the loop goes on at once
@@ -106,10 +109,8 @@ async def test_every_kind_of_delivery_is_refused_while_nothing_can_be_kept():
     await asyncio.wait([running])
 
 
-@pytest.mark.parametrize(("probe_s", "every_s"), [(0.001, PROBE_S), (0.05, 0.05 + PROBE_PAUSES * 0.05)])
-async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(probe_s, every_s):
-    """It takes what it takes by the rows that are gone, and shall not take a processor for it."""
-    claimer = Slow(probe_s)
+async def probes_of(claimer: Slow) -> None:
+    """Let the loop of lanes 1 to 5 probe as often as is wanted."""
     signals = Signals()
     absent: Any = SimpleNamespace(holds_others=signals.claim.set, lanes=(), links={})
     parts = dict.fromkeys(("backlog", "pauses"), absent)
@@ -122,5 +123,25 @@ async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(prob
     running.cancel()
     await asyncio.wait([running])
 
-    pauses = [later - sooner for sooner, later in pairwise(claimer.probed_at)]
-    assert pauses == pytest.approx([every_s] * 4, abs=0.011)  # a claim's length
+
+def pauses(instants: list[float]) -> list[float]:
+    return [later - sooner for sooner, later in pairwise(instants)]
+
+
+@pytest.mark.parametrize(("probe_s", "every_s"), [(0.001, PROBE_S), (0.05, 0.05 + PROBE_PAUSES * 0.05)])
+async def test_a_slow_probe_is_followed_by_ten_times_its_length_without_one(probe_s, every_s):
+    """It takes what it takes by the rows that are gone, and shall not take a processor for it."""
+    claimer = Slow(probe_s, whole_s=0.001, wanted=5)
+    await probes_of(claimer)
+
+    assert pauses(claimer.probed_at) == pytest.approx([every_s] * 4, abs=0.011)  # a claim's length
+
+
+@pytest.mark.parametrize(("whole_s", "every_s"), [(0.01, PROBE_WHOLE_S), (2.0, 2.0 + PROBE_WHOLE_PAUSES * 2.0)])
+async def test_a_slow_look_at_the_whole_is_seldom_and_keeps_no_probe_waiting(whole_s, every_s):
+    """Behind a snapshot that somebody holds it walks over all that has gone since; the floor goes on meanwhile."""
+    claimer = Slow(0.001, whole_s=whole_s, wanted_whole=3)
+    await probes_of(claimer)
+
+    assert pauses(claimer.whole_at) == pytest.approx([every_s] * 2, abs=0.25)
+    assert max(pauses(claimer.probed_at)) < whole_s + 2 * PROBE_S
