@@ -15,6 +15,7 @@ import threading
 import time
 import tomllib
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -215,6 +216,8 @@ def test_an_interrupt_unbinds(at):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # a shell that has the tests in the background lets them ignore it, and their children inherit that
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one call, no lock
         )
         wait_for(lambda: len(smsc.received("submit_sm")) == 20)
         process.send_signal(signal.SIGINT)

@@ -114,11 +114,12 @@ async def test_each_illegal_content_is_refused_wherever_a_job_waits(shared_url):
                 await root.execute(f"insert into tocsin.{table} select * from tocsin.{table}")
 
 
-async def test_ready_has_no_index_but_its_primary_key(shared_url):
-    """A second one that tempted the planner made claims 300 times slower."""
+async def test_ready_has_no_index_but_its_primary_key_that_a_claim_could_take(shared_url):
+    """A second one that tempted the planner made claims 300 times slower; one of rows with a group alone cannot."""
     async with seeded(shared_url) as root:
         indexes = await root.fetch(
             "select indexname from pg_indexes where schemaname = 'tocsin' and tablename = 'ready'"
+            " and indexdef not like '%WHERE (cancel_group IS NOT NULL)'"
         )
         assert [row[0] for row in indexes] == ["ready_pkey"]
 
