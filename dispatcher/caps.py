@@ -85,13 +85,9 @@ class Caps:
         )
         found = {number: (by_day, by_week) for number, by_day, by_week in rows}
         for (job, _, zones), day in zip(asked, days, strict=True):
-            by_day, by_week = found[job.id]
-            if by_day is None and by_week is None:
-                job.cap = Send(day_until=now + (day.until - utc_now))
+            job.cap = _decided(job, zones, day, *found[job.id], windows, now, utc_now)
+            if isinstance(job.cap, Send):
                 self._counted.append(job)
-            else:
-                again_at = windows.opening(job, free_at(zones, by_day, by_week), LEAST_LIFE_S)
-                job.cap = _later(job, again_at - utc_now, now)
 
     async def look(
         self, connection: Connection, job: Job, windows: Windows, now: float, utc_now: float
@@ -117,11 +113,7 @@ class Caps:
             day.week_since,
             utc_now,
         )
-        by_day, by_week = row["by_day"], row["by_week"]
-        if by_day is None and by_week is None:
-            return Send(day_until=now + (day.until - utc_now))
-        again_at = windows.opening(job, free_at(zones, by_day, by_week), LEAST_LIFE_S)
-        return _later(job, again_at - utc_now, now)
+        return _decided(job, zones, day, row["by_day"], row["by_week"], windows, now, utc_now)
 
     async def give_back(self, connection: Connection, now: float) -> None:
         """Count those no more that have left memory unsent; looks once a second at most.
@@ -191,7 +183,20 @@ def _begins(zone: ZoneInfo, day: date) -> float:
     return instant(zone, datetime.combine(day, time()), last=False)
 
 
-def _later(job: Job, wait_s: float, now: float) -> Decision:
+def _decided(
+    job: Job,
+    zones: tuple[str, ...],
+    day: Days,
+    by_day: float | None,
+    by_week: float | None,
+    windows: Windows,
+    now: float,
+    utc_now: float,
+) -> Decision:
+    """Say what comes of the uses that must be of an earlier day and week before the job may go; None, None: it may."""
+    if by_day is None and by_week is None:
+        return Send(day_until=now + (day.until - utc_now))
+    wait_s = windows.opening(job, free_at(zones, by_day, by_week), LEAST_LIFE_S) - utc_now
     if job.expires_at - (now + wait_s) < LEAST_LIFE_S:
         return Stop("blocked", REASON)
     return Defer(REASON, wait_s)
