@@ -50,19 +50,18 @@ async def owns(made: World, *names: str) -> bool:
 @pytest.mark.slow
 async def test_a_second_instance_is_handed_its_share_under_load_and_no_job_is_in_doubt(tmp_path, queue_url):
     """The first one closes its session and settles before the second one binds; at its end it gets the link back."""
-    async with world(tmp_path, queue_url, takeover_s=1.5, rate=100) as made, Running(made.files["a"]) as first:
+    # A pause of the machine beyond half of takeover_s fences the session, and what it has in flight is in doubt.
+    async with world(tmp_path, queue_url, takeover_s=6.0, rate=100) as made, Running(made.files["a"]) as first:
         for link in LINKS:
             await first.until_bound(link)
         await made.enqueue(1_000)
         async with Running(made.files["b"]) as second:
             await second.until_bound("carrier-b")
             assert (first.owns, second.owns) == ({"carrier-a"}, {"carrier-b"})
-            sessions = made.smscs["carrier-b"].all_sessions  # more than two, where a busy machine lost a beat
-            assert len(sessions) > 1
-            for old, new in itertools.pairwise(sessions):
-                assert old.ended_at is not None
-                assert new.bind is not None
-                assert old.ended_at < new.bind.at
+            old, new = made.smscs["carrier-b"].all_sessions
+            assert old.ended_at is not None
+            assert new.bind is not None
+            assert old.ended_at < new.bind.at
             await made.until_nothing_waits()
             await second.stop()
 
