@@ -38,6 +38,7 @@ LOOKED_AHEAD = timedelta(days=14)  # an opening later than this is none
 DAY = timedelta(days=1)
 DECISION_HOLDS_S = 86_400.0  # also one that it never opens: a change of clocks may give several zones a common hour
 NORTH_AMERICA = "1"
+COUNTRY_DIGITS = 3  # of the longest country code
 CLOCKS_SINCE = datetime(2010, 1, 1, tzinfo=UTC)
 NUMBERS_KEPT = 65_536  # whose zones are remembered: 10 MB
 
@@ -62,7 +63,7 @@ class Windows:
     def __init__(self, settings: Sequence[WindowSettings]) -> None:
         self.settings = tuple(settings)
         self._windows = ByRecipient(settings)
-        self._decided: dict[tuple[WindowSettings, tuple[str, ...]], Hours] = {}
+        self._decided: dict[tuple[int, tuple[str, ...]], Hours] = {}  # by the window's id, far cheaper than its hash
 
     def window(self, job: Job) -> WindowSettings | None:
         """Give the window of a job; None: it has none."""
@@ -94,9 +95,9 @@ class Windows:
         return at if found.is_open else found.until
 
     def _at(self, window: WindowSettings, zones: tuple[str, ...], now: float) -> Hours:
-        found = self._decided.get((window, zones))
+        found = self._decided.get((id(window), zones))
         if found is None or not found.hold(now):
-            found = self._decided[window, zones] = hours_at(window, zones, now)
+            found = self._decided[id(window), zones] = hours_at(window, zones, now)
         return found
 
 
@@ -144,14 +145,13 @@ def hours_at(window: WindowSettings | HoursSettings, zones: Iterable[str], now: 
 
 def zones_of_job(job: Job, otherwise: str) -> tuple[str, ...]:
     """Zones that the recipient can be in: the app's word, else what the number tells, else this one."""
-    if job.options is not None:
+    if job.options is not None and '"tz"' in job.options:
         named = json.loads(job.options).get("tz")
         if named in known_zones():
             return (named,)
     return zones_of(job.recipient) or (otherwise,)
 
 
-@functools.lru_cache(NUMBERS_KEPT)
 def zones_of(number: str) -> tuple[str, ...]:
     """Zones that an E.164 number (digits) can be in; empty where that cannot be told.
 
@@ -159,18 +159,39 @@ def zones_of(number: str) -> tuple[str, ...]:
     one clock, and in North America, whose area codes are mobile and fixed lines alike. Elsewhere a mobile number can
     begin with the digits of an area that it is not bound to.
     """
-    code = next((n for n in range(1, 4) if int(number[:n]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), 0)
-    if not code:
+    zones = _zones_of_country(number[:COUNTRY_DIGITS])
+    if zones is not None:
+        return zones
+    if number[:1] == NORTH_AMERICA:
+        return _zones_of_lead(number[:TIMEZONE_LONGEST_PREFIX])
+    return _zones_of_number(number)
+
+
+@functools.cache
+def _zones_of_country(lead: str) -> tuple[str, ...] | None:
+    """Zones of all numbers that begin with these, the most digits of a country's code; None: they differ."""
+    code = next((lead[:n] for n in range(1, 4) if int(lead[:n]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), "")
+    if code == NORTH_AMERICA:
+        return None
+    zones = _known(TIMEZONE_DATA.get(code, ()))
+    return zones if _one_clock(zones) else None
+
+
+@functools.lru_cache(NUMBERS_KEPT)
+def _zones_of_lead(lead: str) -> tuple[str, ...]:
+    leads = (lead[:n] for n in range(len(lead), 0, -1))
+    return _known(next(TIMEZONE_DATA[one] for one in leads if one in TIMEZONE_DATA))
+
+
+@functools.lru_cache(NUMBERS_KEPT)
+def _zones_of_number(number: str) -> tuple[str, ...]:
+    try:
+        return _known(time_zones_for_number(phonenumbers.parse(f"+{number}")))
+    except phonenumbers.NumberParseException:
         return ()
-    zones = TIMEZONE_DATA.get(number[:code], ())
-    if number[:code] == NORTH_AMERICA:
-        leads = (number[:n] for n in range(TIMEZONE_LONGEST_PREFIX, 0, -1))
-        zones = next(TIMEZONE_DATA[lead] for lead in leads if lead in TIMEZONE_DATA)
-    elif not _one_clock(zones):
-        try:
-            zones = time_zones_for_number(phonenumbers.parse(f"+{number}"))
-        except phonenumbers.NumberParseException:
-            return ()
+
+
+def _known(zones: Iterable[str]) -> tuple[str, ...]:
     return tuple(zone for zone in zones if zone in known_zones())
 
 
@@ -179,7 +200,7 @@ def _one_clock(zones: tuple[str, ...]) -> bool:
     """Whether the zones have the same time of day in each week of 30 years, those to come included."""
     if len(zones) <= 1:
         return True
-    clocks = [ZoneInfo(zone) for zone in zones if zone in known_zones()]
+    clocks = [ZoneInfo(zone) for zone in zones]
     weeks = (CLOCKS_SINCE + 7 * n * DAY for n in range(30 * 52))
     return all(len({week.astimezone(clock).utcoffset() for clock in clocks}) == 1 for week in weeks)
 

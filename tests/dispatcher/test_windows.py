@@ -218,7 +218,7 @@ def test_what_was_decided_holds_until_it_changes(monkeypatch):
 def test_that_it_never_opens_is_looked_at_again_each_day():
     """Summer time may give two zones a common hour."""
     apart = Windows([WindowSettings(("transactional",), "08:00", "09:00", zone=NEW_YORK)])
-    apart._decided[apart.settings[0], (NEW_YORK,)] = Hours(is_open=False, since=at("2026-03-02 08:30"), until=math.inf)
+    apart._decided[id(apart.settings[0]), (NEW_YORK,)] = Hours(is_open=False, since=at("2026-03-02 08:30"), until=math.inf)
     one = replace(job(), recipient=FICTIONAL)
 
     assert not apart.hours(one, at("2026-03-02 13:30")).is_open  # 08:30 in New York
