@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import holidays
-
 from config.reader import Matching, Table, read
 from config.recipients import Wait, check_zone, waits
 
@@ -74,6 +72,8 @@ def _check(table: Table, its: WindowSettings | HoursSettings) -> None:
         raise table.error("closes", "must not be the time at which it opens")
     if not its.holidays:
         return
+    import holidays
+
     country, _, subdivision = its.holidays.partition("-")
     try:
         holidays.country_holidays(country, subdiv=subdivision or None)

