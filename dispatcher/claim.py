@@ -52,6 +52,11 @@ class LaneState:
     missing: set[int] = field(default_factory=set)
     marks: deque[tuple[int, int]] = field(default_factory=deque)  # (highest id read, xid of that claim)
 
+    @property
+    def begin(self) -> int:
+        """Rows up to it are gone or held: who looks for waiting ones from here walks over none that are gone."""
+        return min(self.floor, *(number - 1 for number in self.missing)) if self.missing else self.floor
+
     def read(self, highest: int, xid: int) -> None:
         """Note a claim that returned rows."""
         if highest > self.frontier:

@@ -179,13 +179,13 @@ class Upkeep:
     async def _expire_urgent(self, connection: Connection) -> None:
         for link in list(self._epochs):
             for lane in (0, 1):
-                await self._expire(connection, link, lane, 0, SLICE_URGENT)
+                await self._expire(connection, link, lane, self._claimer.lane(link, lane).begin, SLICE_URGENT)
 
     async def _expire_slice(self, connection: Connection) -> None:
         """Every row of the other lanes is seen once in a round of slices; a million take four minutes."""
         for link in list(self._epochs):
             for lane in (2, 3, 4, 5):
-                after = self._swept.get((link, lane), 0)
+                after = max(self._swept.get((link, lane), 0), self._claimer.lane(link, lane).begin)
                 self._swept[link, lane] = await self._expire(connection, link, lane, after, SLICE)
 
     async def _expire(self, connection: Connection, link: str, lane: int, after: int, rows: int) -> int:
@@ -220,9 +220,12 @@ class Upkeep:
         jobs = [0] * 6
         oldest_s = [0.0] * 6
         for link in list(self._epochs):  # another one may be taken or lost meanwhile
-            for row in await connection.fetch("depth", link):
-                jobs[row["lane"]] += row["jobs"]
-                oldest_s[row["lane"]] = max(oldest_s[row["lane"]], row["oldest_s"])
+            begins = [self._claimer.lane(link, lane).begin for lane in range(6)]
+            for lane, waiting, waited_s in await connection.fetch("depth", link, array(begins)):
+                before = [job for job in self._claimer.lane(link, lane).held.values() if job.id <= begins[lane]]
+                ages = [self._clock() - job.due_at for job in before]
+                jobs[lane] += waiting + len(before)
+                oldest_s[lane] = max(oldest_s[lane], waited_s, *ages)
         for lane in range(6):
             self._metrics.set_queue(lane, jobs[lane], oldest_s[lane])
 

@@ -108,12 +108,13 @@ with late as (
 select job_id, category from job;
 
 -- name: depth
--- Waiting jobs a lane of link $1: count up to 10,000 and the age of the oldest, in seconds. Index: ready's primary key.
-select n::smallint as lane,
-       (select count(*) from (select from tocsin.ready r where r.link = $1 and r.lane = n limit 10000) x) as jobs,
-       coalesce((select extract(epoch from now() - r.due_at) from tocsin.ready r where r.link = $1 and r.lane = n order by r.id limit 1), 0)::float8
-           as oldest_s
-from generate_series(0, 5) n;
+-- Waiting jobs a lane of link $1 with ids above $2, one a lane from 0, an array literal in text: count up to 10,000 and the age of the
+-- oldest, in seconds. Index: ready's primary key.
+select (n - 1)::int as lane,
+       (select count(*) from (select from tocsin.ready r where r.link = $1 and r.lane = n - 1 and r.id > after limit 10000) x)::int as jobs,
+       coalesce((select extract(epoch from now() - r.due_at) from tocsin.ready r where r.link = $1 and r.lane = n - 1 and r.id > after
+                 order by r.id limit 1), 0)::float8 as oldest_s
+from unnest($2::text::bigint[]) with ordinality a (after, n);
 
 -- name: prune_keys
 -- Drops idempotency keys of 7 days ago, and texts and messages that count no more. Locks: their rows. Index: (until) of both tables.

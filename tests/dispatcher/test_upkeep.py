@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from config.settings import DaemonSettings
@@ -12,6 +14,9 @@ from gateway import Verdict
 from tests.dispatcher.chores import DAY_S, PARTITIONS_OF_OLD, Chores, age, doubtful
 from tests.dispatcher.instance import Instance, instance
 from tests.journey.running import LINK, app_of
+
+if TYPE_CHECKING:
+    from dispatcher.job import Job
 
 
 async def test_due_jobs_are_promoted_and_claimed_though_they_lie_behind_the_frontier(tmp_path, queue_url):
@@ -89,6 +94,49 @@ async def test_a_partly_accepted_job_that_expires_has_failed_partially(tmp_path,
         await Chores(one).run()
 
         assert (await one.app.state(number), await one.app.reason(number)) == ("failed", "PARTIAL")
+
+
+async def with_a_floor(one: Instance) -> tuple[Job, Job]:
+    """Claim four jobs and settle two of them, so that the lane's floor lies above all four; gives the two others."""
+    for _ in range(4):
+        await one.app.enqueue()
+    first, *settled, last = await one.claim()
+    for job in settled:
+        one.accepted(job, [f"m{job.id}"])
+    await one.flush()
+    for _ in range(3):
+        await one.claimer.probe(one.claiming)
+    assert one.claimer.lane(LINK, first.lane).begin == last.id
+    return first, last
+
+
+async def test_the_depth_of_a_lane_is_counted_from_its_floor_and_what_is_held_below_counts(tmp_path, queue_url):
+    """Behind a snapshot that is held open, a count from the lane's beginning would walk over all that has gone."""
+    async with instance(tmp_path, queue_url) as one:
+        held, _ = await with_a_floor(one)
+        one.clock.ahead_s = 100.0
+        await one.app.enqueue()
+
+        await Chores(one).run()
+
+        lane = str(held.lane)
+        assert one.counter("tocsin_queue_jobs", lane=lane) == 3
+        assert 100.0 <= one.counter("tocsin_queue_oldest_seconds", lane=lane) < 160.0
+        assert one.counter("tocsin_queue_jobs", lane="0") == 0
+
+
+async def test_a_job_that_came_back_below_the_floor_expires(tmp_path, queue_url):
+    """It is looked for from where it stands."""
+    async with instance(tmp_path, queue_url) as one:
+        jobs = await with_a_floor(one)
+        for job in jobs:
+            one.settler.released(job)
+        await one.flush()
+        await one.app.connection.execute("update tocsin.ready set expires_at = now() - interval '1 second'")
+
+        await Chores(one).run()
+
+        assert [await one.app.state(job.id) for job in jobs] == ["expired", "expired"]
 
 
 REPEAT = "insert into tocsin.repeated_texts (category, texts) values ('transactional', 2), ('marketing', 3), ('marketing', 1)"

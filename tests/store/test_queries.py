@@ -92,7 +92,7 @@ HOT = {
     "expire": Hot(ORDERED, ["a", 3, 100, ELEMENTS, array(ids[::2])]),
     "named": Hot(ORDERED, ["a", 3, array(ids)]),
     "journalled": Hot(ORDERED, ["a", 5], factor=40),  # reads the link's whole journal, which has rows / 1000 * 100 ids
-    "depth": Hot(ORDERED, ["a"], factor=10 * 6 * 2_000 // ELEMENTS),
+    "depth": Hot(ORDERED, ["a", array([100] * 6)], factor=10 * 6 * 2_000 // ELEMENTS),
     "prune_keys": Hot(ORDERED, [], factor=3 * 10_000 // ELEMENTS),
     "settle": Hot(
         PROBING,
