@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from dispatcher.status import EmergencyStatus, EventStatus, LaneStatus, LinkStatus, Status
+from dispatcher.store import array
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ COUNTED: Final = 10_000  # rows of a lane and link that the query ``depth`` coun
 EVENTS_READ: Final = 200
 EVENTS_SHOWN: Final = 20
 LANES: Final = range(6)
+FROM_ID_1: Final = array(0 for _ in LANES)  # whose link it is knows better; whoever looks may be another
 # The reason of a receipt's event is what an SMSC wrote: nothing long, and nothing that may be a person's number.
 WITHHELD: Final = re.compile(r"\d{6}|.{41}|[^ -~]", re.DOTALL)
 
@@ -59,7 +61,7 @@ async def look(connection: Connection) -> Seen:
     """
     links = tuple(SeenLink(*row) for row in await connection.fetch("status_links"))
     categories = await connection.fetch("status_categories")
-    depths = [row for link in links for row in await connection.fetch("depth", link.name)]
+    depths = [row for link in links for row in await connection.fetch("depth", link.name, FROM_ID_1)]
     uncertain = {row["link"]: row["segments"] for row in await connection.fetch("uncertain_count")}
     events = await connection.fetch("status_events", EVENTS_READ)
     return Seen(links, tuple(_lane(lane, categories, depths) for lane in LANES), uncertain, grouped(events))
