@@ -250,16 +250,16 @@ class ReceiptDesk:
 
     async def _apply(self, connection: Connection, items: list[Item]) -> None:
         best: dict[tuple[str, ...], int] = {}
-        repeated = []
+        twins: list[tuple[tuple[str, ...], Item]] = []  # each beside a better one, or the first, of the same segment
         for n, item in enumerate(items):
             key: tuple[str, ...] = (item.link, item.message_id)
             if key in best and items[best[key]].addresses != item.addresses:
                 key += item.addresses  # an SMSC that gives several messages one id: their numbers tell them apart
             if key in best and items[best[key]].rank >= item.rank:
-                repeated.append(item)
+                twins.append((key, item))
                 continue
             if key in best:
-                repeated.append(items[best[key]])
+                twins.append((key, items[best[key]]))
             best[key] = n
         named = [n for n in best.values() if items[n].message_id]
         try:
@@ -275,15 +275,18 @@ class ReceiptDesk:
                 by[row["link"], "exact"] += len(row["numbers"])
         hits = {n for row in rows for n in row["numbers"]}
         left = [n for n in best.values() if n not in hits]
-        found = [items[n].parked_id for n in hits if items[n].parked_id]
+        found = set(hits)
+        repeated = [item for _, item in twins]
         if left:
             targets, again, unmatched = await self._look_closer(connection, items, left, by)
             repeated += again
             rows += await self._raise_states(connection, items, targets, self._horizon_s)
             await self._park_all(connection, unmatched)
-            found += [items[n].parked_id for n in left if items[n].parked_id and items[n] not in unmatched]
-        if found:
-            await connection.fetch("receipts_matched", array(found))
+            found.update(n for n in left if items[n] not in unmatched)
+        parked = [items[n].parked_id for n in found if items[n].parked_id]
+        parked += [item.parked_id for key, item in twins if item.parked_id and best[key] in found]
+        if parked:
+            await connection.fetch("receipts_matched", array(parked))
         self._count(items, rows, repeated, by)
 
     def _count(

@@ -280,6 +280,24 @@ async def test_a_date_that_is_wrong_still_finds_its_segment(tmp_path, queue_url,
         assert await one.app.state(number) == "delivered"
 
 
+async def test_an_early_receipt_that_is_applied_beside_its_repetition_is_matched(tmp_path, queue_url):
+    """The SMSC sent it again just when the answer came, so that both are tried at once."""
+    async with instance(tmp_path, queue_url) as one:
+        number = await one.app.enqueue()
+        (job,) = await one.claim()
+        await one.receive(receipt("m1"))
+        one.intake.take(LINK, [Given(receipt("m1"))])  # type: ignore[list-item]
+        await one.intake.keep(one.flushing)
+
+        one.accepted(job, ["m1"])
+        await one.flush()
+        await one.bring_home()
+
+        assert await one.app.state(number) == "delivered"
+        assert await one.app.value("select matched_at is not null from tocsin.receipt_wait")
+        assert one.counter("tocsin_receipts_total", link=LINK, state="repeated") == 1
+
+
 async def test_an_early_receipt_waits_for_its_segment(tmp_path, queue_url):
     """It came before its submit_sm_resp: kept, answered, and matched once the answer is committed."""
     async with instance(tmp_path, queue_url) as one:
