@@ -45,6 +45,7 @@ TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the a
 ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
 SETTLED_WITHIN_S = 10.0  # past its time-out, an unanswered request stands in the database
 RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
+DELIVERED = RANK[DeliveryState.DELIVERED]
 STATE = {rank: state.value for state, rank in RANK.items()}
 AMBIGUOUS = "TC300"  # SQLSTATE of apply_receipts
 
@@ -296,7 +297,7 @@ class ReceiptDesk:
             if numbers:
                 self._metrics.count_receipt(link, STATE[rank], len(numbers))
                 self._metrics.observe_receipts(category, link, ages)
-                if rank < RANK[DeliveryState.DELIVERED]:
+                if rank < DELIVERED:
                     for n in numbers:
                         self._metrics.count_receipt_error(link, items[n].reason)
             if jobs:
@@ -318,19 +319,28 @@ class ReceiptDesk:
     ) -> list[Record]:
         if not targets:
             return []
-        addresses = [items[n].addresses for n, _, _ in targets]
+        most = targets[0][1]  # the receipts of a flush are of one link, or of a few
+        usual: list[tuple[int, str, str, str, str]] = []
+        rare: list[tuple[int, str, str, str, str]] = []  # what has more to say than the defaults of the statement
+        for n, link, message_id in targets:
+            item = items[n]
+            one, other = item.addresses
+            is_usual = item.rank == DELIVERED and not item.reason and not other and link == most
+            (usual if is_usual else rare).append((n, link, message_id, one or EMPTY, other or EMPTY))
+        ordered = rare + usual
         return await connection.fetch(
             "apply_receipts",
-            array([n for n, _, _ in targets]),
-            texts([link for _, link, _ in targets]),
-            texts([message_id for _, _, message_id in targets]),
-            array([items[n].rank for n, _, _ in targets]),
-            texts([items[n].error for n, _, _ in targets]),
-            array([one or EMPTY for one, _ in addresses]),
-            array([other or EMPTY for _, other in addresses]),
+            array([n for n, _, _, _, _ in ordered]),
+            texts([message_id for _, _, message_id, _, _ in ordered]),
+            texts([items[n].error for n, _, _, _, _ in ordered]),
+            array([one for _, _, _, one, _ in ordered]),
+            most,
+            texts([link for _, link, _, _, _ in rare]),
+            array([items[n].rank for n, _, _, _, _ in rare]),
+            array([other for _, _, _, _, other in rare]),
+            array([items[n].reason or EMPTY for n, _, _, _, _ in rare]),
             age_s,
             self._horizon_s,
-            array([items[n].reason or EMPTY for n, _, _ in targets]),
         )
 
     async def _look_closer(

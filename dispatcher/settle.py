@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from dispatcher.doubt import late_answers
-from dispatcher.job import ACCEPTED, KEEP, RELEASED, UNANSWERED, Accepted, Job, Late, Outcome, What, after_submit, bits
+from dispatcher.job import (
+    ACCEPTED,
+    KEEP,
+    RELEASED,
+    SUBMITTED,
+    UNANSWERED,
+    Accepted,
+    Job,
+    Late,
+    Outcome,
+    What,
+    after_submit,
+    bits,
+)
 from dispatcher.store import EMPTY, array, quoted, storable, texts
 
 if TYPE_CHECKING:
@@ -188,8 +201,15 @@ class Settler:
     ) -> set[int]:
         number = {link: n for n, link in enumerate(self._epochs, 1)}
         now = self._clock()
-        owned = [item for item in settling if self._epochs.get(item[0].link) == item[0].epoch]
-        more = [answers[1:] for _, _, answers in owned]
+        usual: list[tuple[Job, Outcome, list[Accepted]]] = []
+        rare: list[tuple[Job, Outcome, list[Accepted]]] = []  # what has more to say than the defaults of the statement
+        for item in settling:
+            job, outcome, answers = item
+            if self._epochs.get(job.link) == job.epoch:
+                is_usual = outcome is SUBMITTED and job.parts == 1 and job.attempt == 1 and len(answers) == 1
+                (usual if is_usual else rare).append(item)
+        owned = rare + usual
+        more = [answers[1:] for _, _, answers in rare]
         rows = await connection.fetch(
             "settle",
             texts(self._epochs),
@@ -197,22 +217,22 @@ class Settler:
             array([job.id for job, _, _ in owned]),
             array([number[job.link] for job, _, _ in owned]),
             array([job.lane for job, _, _ in owned]),
-            array([0 if outcome is RELEASED else int(outcome.what) for _, outcome, _ in owned]),
-            # states and reasons are words of ours: they need no quotes
-            array([outcome.state or EMPTY for _, outcome, _ in owned]),
-            array([outcome.reason or EMPTY for _, outcome, _ in owned]),
-            array([_seconds(job, outcome, now) for job, outcome, _ in owned]),
-            array([job.attempt for job, _, _ in owned]),
-            array([bits(job.done, job.parts) if job.done else None for job, _, _ in owned]),
-            array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in owned]),
-            array([answers[0].part if answers else None for _, _, answers in owned]),
             texts([answers[0].message_id if answers else None for _, _, answers in owned]),
-            array([now - answers[0].written_at if answers else None for _, _, answers in owned]),
-            array(batches),
-            array([job.parts for job, _, _ in owned]),
+            array([_age_us(answers[0], now) if answers else None for _, _, answers in owned]),
+            array([0 if outcome is RELEASED else int(outcome.what) for _, outcome, _ in rare]),
+            # states and reasons are words of ours: they need no quotes
+            array([outcome.state or EMPTY for _, outcome, _ in rare]),
+            array([outcome.reason or EMPTY for _, outcome, _ in rare]),
+            array([_seconds(job, outcome, now) for job, outcome, _ in rare]),
+            array([job.attempt for job, _, _ in rare]),
+            array([bits(job.done, job.parts) if job.done else None for job, _, _ in rare]),
+            array([bits(job.doubt, job.parts) if job.doubt else None for job, _, _ in rare]),
+            array([answers[0].part if answers else None for _, _, answers in rare]),
+            array([job.parts for job, _, _ in rare]),
             array([_nested([str(answer.part) for answer in others]) for others in more]),
             array([_nested([quoted(answer.message_id) for answer in others]) for others in more]),
-            array([_nested([str(now - answer.written_at) for answer in others]) for others in more]),
+            array([_nested([str(_age_us(answer, now)) for answer in others]) for others in more]),
+            array(batches),
         )
         return set(rows[0][0] or ())
 
@@ -308,6 +328,10 @@ class Settler:
             if one.accepted:
                 self._committed(one.job.link, one.answer)
             log.info("late_answer_settled", link=one.job.link, job_id=one.job.id, outcome=outcome or "ignored")
+
+
+def _age_us(answer: Accepted, now: float) -> int:
+    return int((now - answer.written_at) * 1e6)
 
 
 def _seconds(job: Job, outcome: Outcome, now: float) -> float:

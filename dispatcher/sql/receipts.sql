@@ -1,26 +1,29 @@
 -- name: apply_receipts
 -- Raises the state of segments that receipts name exactly, and tells what rose: one event a job whose state did.
--- $1 n, $2 link, $3 message id, $4 state (20, 30, 40), $5 error, $6 and $7 the last 8 digits of the receipt's two addresses
--- ('' when absent), array literals in text; $8 and $9 oldest submitted_at, as ages in seconds: of the segments named, and of
--- other parts of their jobs; $10 reason ('' when absent), an array literal again.
+-- $1 n, $2 message id, $3 error, $4 and $8 the last 8 digits of the receipt's two addresses ('' when absent), array literals in text.
+-- Most receipts say delivered, without a reason, of the link $5 and with one number: this is all of those. The others stand first; of these alone:
+-- $6 link, $7 state (20, 30, 40), $8 the second number, $9 reason ('' when absent). $10 and $11 oldest submitted_at, as ages in seconds: of the
+-- segments named, and of other parts of their jobs.
 -- A receipt whose addresses are both other numbers than the job's raises nothing. One that fits two segments undoes it all: TC300.
 -- Returns what rose by category, link and state, as arrays (a row a segment costs the daemon 2 us more): n of the segments and their
 -- ages in seconds, and how many of them are whole jobs; apart from them, jobs of several parts, or sent again, whose own state rose.
 -- One with the reason OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
--- Locks: the rows of sent that it updates. Indexes: sent (link, message_id) and (job_id), in partitions newer than $8 and $9.
+-- Locks: the rows of sent that it updates. Indexes: sent (message_id, link) and (job_id), in partitions newer than $10 and $11.
 with rise as (
     update tocsin.sent s
     set receipt_state = o.state, receipt_error = nullif(o.error, ''), receipt_at = now(), receipt_reason = nullif(o.reason, '')
-    from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::smallint[], $5::text::text[], $6::text::text[], $7::text::text[],
-                $10::text::text[])
-         o (n, link, message_id, state, error, one, other, reason)
+    from (select o.n, o.message_id, o.error, o.one, coalesce(o.link, $5::text) as link, coalesce(o.state, 40::smallint) as state,
+                 coalesce(o.other, '') as other, coalesce(o.reason, '') as reason
+          from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::text[], $6::text::text[], $7::text::smallint[],
+                      $8::text::text[], $9::text::text[])
+               o (n, message_id, error, one, link, state, other, reason)) o
     where s.link = o.link and s.message_id = o.message_id
-      and s.submitted_at > now() - make_interval(secs => $8::float8) and s.submitted_at < now() + interval '1 minute'
+      and s.submitted_at > now() - make_interval(secs => $10::float8) and s.submitted_at < now() + interval '1 minute'
       and coalesce(s.receipt_state, 0) < o.state
       and (o.one = '' and o.other = '' or right(s.destination, 8) in (o.one, o.other)
            or (o.one = '' or o.other = '') and right(s.sender, 8) in (o.one, o.other))
     -- a job that was sent again may have two rows of its one part: the better one counts, as it does among several parts
-    returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.receipt_state as rank, s.receipt_error as error,
+    returning o.n, s.job_id, s.part, case when s.attempt > 1 or s.reason is not null then greatest(s.parts, 2) else s.parts end as parts, s.app, s.client_ref, s.category, s.link, s.enqueued_at, s.receipt_state as rank, s.receipt_error as error,
               s.receipt_reason as reason, date_part('epoch', now() - s.submitted_at) as age,
               -- the carrier knows of a STOP that never came to us
               case when o.reason = 'OPTED_OUT'
@@ -29,21 +32,27 @@ with rise as (
 ), checked as (
     select case when count(*) > count(distinct n) then tocsin.refuse_ambiguity() end as ambiguous from rise
 ), raised as materialized (
-    select job_id, part, rank, reason, error from rise where parts > 1
-), awaited as (                                          -- elsewhere a part that no receipt named has no say
-    select name as link, 10 as awaited from tocsin.link where receipts = 'all'
-), part as (                                             -- this snapshot shows `sent` as it was before the rise
-    select s.job_id, s.part, max(s.parts) as parts, max(s.app) as app, max(s.client_ref) as client_ref, max(s.category) as category,
-           max(greatest(case when s.receipt_state < 40 then tocsin.receipt_ending(s.receipt_state, s.receipt_reason, s.receipt_error, s.reason) end,
-                        case when r.rank < 40 then tocsin.receipt_ending(r.rank, r.reason, r.error, null) end)) as ending,
-           max(coalesce(s.receipt_state, l.awaited)) as rank_before,
-           max(coalesce(greatest(s.receipt_state, r.rank), l.awaited)) as rank
-    from (select distinct job_id from raised) j
-    join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > now() - make_interval(secs => $9::float8)
+    select job_id, part, rank, reason, error, enqueued_at from rise where parts > 1
+), before as (                                           -- this snapshot shows `sent` as it was before the rise
+    select s.job_id, s.part, s.parts, s.app, s.client_ref, s.category, s.reason as mark, s.receipt_reason, s.receipt_error, s.receipt_state,
+           -- elsewhere a part that no receipt named has no say
+           coalesce(s.receipt_state, case when s.link = any ((select array_agg(l.name) from tocsin.link l where l.receipts = 'all')::text[])
+                                          then 10 end) as rank
+    -- a job's segments are no older than the job: fewer partitions to probe
+    from (select job_id, min(enqueued_at) - interval '1 hour' as since from raised group by job_id) j
+    join tocsin.sent s on s.job_id = j.job_id and s.submitted_at > j.since and s.submitted_at > now() - make_interval(secs => $11::float8)
      and s.submitted_at < now() + interval '1 minute'
-    left join raised r on r.job_id = s.job_id and r.part = s.part
-    left join awaited l on l.link = s.link
-    group by s.job_id, s.part
+), part as (
+    select b.job_id, b.part, max(b.parts) as parts, max(b.app) as app, max(b.client_ref) as client_ref, max(b.category) as category,
+           max(b.ending) as ending, max(b.rank) filter (where not b.risen) as rank_before, max(b.rank) as rank
+    from (select false as risen, job_id, part, parts, app, client_ref, category, rank,
+                 case when receipt_state < 40 then tocsin.receipt_ending(receipt_state, receipt_reason, receipt_error, mark) end as ending
+          from before
+          union all                                      -- not a join of the two: it would compare each with each
+          select true, job_id, part, null, null, null, null, rank,
+                 case when rank < 40 then tocsin.receipt_ending(rank, reason, error, null) end
+          from raised) b
+    group by b.job_id, b.part
 ), job as (                                              -- the worst of its parts, once each has an end
     select job_id, max(app) as app, max(client_ref) as client_ref, max(category) as category,
            min(ending) filter (where rank < 40) as ending, min(rank) as rank
@@ -66,7 +75,7 @@ select '{}', '{}', category, null, rank, count(*) from job group by category, ra
 
 -- name: find_receipts
 -- Candidates for receipts that no segment answered to exactly. $1 n, $2 link, $3 form of the id, $4 rank of the form (0 is exact),
--- array literals in text; $5 oldest submitted_at, as age in seconds. Locks: none. Index: sent (link, message_id).
+-- array literals in text; $5 oldest submitted_at, as age in seconds. Locks: none. Index: sent (message_id, link).
 select o.n, o.rank, s.link, s.message_id, s.destination, s.sender, coalesce(s.receipt_state, 0) as receipt_state
 from unnest($1::text::int[], $2::text::text[], $3::text::text[], $4::text::smallint[]) o (n, link, form, rank)
 join tocsin.sent s on s.link = o.link and s.message_id = o.form

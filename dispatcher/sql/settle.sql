@@ -1,12 +1,14 @@
 -- name: settle
 -- One flush of outcomes, fenced: what lost its owner changes nothing and is not returned.
 -- $1 links, $2 epochs: owned links, counted from 1 by link_no. One element a job, array literals in text:
--- $3 id, $4 link_no, $5 lane, $6 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain),
--- $7 state of closed, $8 reason (of uncertain SESSION_LOST: no answer can come any more), $9 delay_s: of deferred until it is due, of
--- uncertain since its last part in doubt was written (0: not known); $10 attempt, $11 done and $12 doubt as bits, $17 its parts as its link
--- cuts them; of the parts accepted since the last flush the first: $13 part, $14 message id, $15 age in seconds (all null: none),
--- and the others, array literals again: $18 parts, $19 message ids, $20 ages (null: none; a function scan a job is dear).
--- $16: batches of the journal that are over. One that failed as OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
+-- $3 id, $4 link_no, $5 lane; of the parts accepted since the last flush the first: $6 message id, $7 age in microseconds (null: none).
+-- Of most jobs this is all there is to say: of one part, taken at the first attempt. What is not so stands first; of these alone:
+-- $8 what (0 stays: a part was answered, others remain; 1 submitted; 2 deferred; 3 closed; 4 uncertain), $9 state of closed, $10 reason
+-- (of uncertain SESSION_LOST: no answer can come any more), $11 delay_s: of deferred until it is due, of uncertain since its last part in
+-- doubt was written (0: not known); $12 attempt, $13 done and $14 doubt as bits; $15 which part was accepted (null: none), $16 its parts as
+-- its link cuts them; the other parts accepted, array literals again: $17 parts, $18 message ids, $19 ages (null: none; a function scan a
+-- job is dear). (Each list less is 1 % of the whole statement.)
+-- $20: batches of the journal that are over. One that failed as OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows; of OPTED_OUT an advisory lock on the number.
 -- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
 with fence as materialized (
@@ -15,12 +17,13 @@ with fence as materialized (
     join tocsin.link l on l.name = e.name and l.epoch = e.epoch
     for key share of l
 ), outcome as materialized (
-    select o.*, f.name as link, f.receipts
-    from unnest($3::text::bigint[], $4::text::smallint[], $5::text::smallint[], $6::text::smallint[], $7::text::text[],
-                $8::text::text[], $9::text::float8[], $10::text::smallint[], $11::text::text[], $12::text::text[],
-                $13::text::smallint[], $14::text::text[], $15::text::float8[], $17::text::smallint[], $18::text::text[],
-                $19::text::text[], $20::text::text[])
-         o (id, link_no, lane, what, state, reason, delay_s, attempt, done, doubt, part, message_id, age, parts, more_parts, more_ids, more_ages)
+    select o.id, o.lane, o.message_id, o.age, coalesce(o.what, 1::smallint) as what, o.state, o.reason, o.delay_s,
+           coalesce(o.attempt, 1::smallint) as attempt, o.done, o.doubt, case when o.what is null then 1::smallint else o.part end as part,
+           coalesce(o.parts, 1::smallint) as parts, o.more_parts, o.more_ids, o.more_ages, f.name as link, f.receipts
+    from unnest($3::text::bigint[], $4::text::smallint[], $5::text::smallint[], $6::text::text[], $7::text::bigint[], $8::text::smallint[],
+                $9::text::text[], $10::text::text[], $11::text::float8[], $12::text::smallint[], $13::text::text[], $14::text::text[],
+                $15::text::smallint[], $16::text::smallint[], $17::text::text[], $18::text::text[], $19::text::text[])
+         o (id, link_no, lane, message_id, age, what, state, reason, delay_s, attempt, done, doubt, part, parts, more_parts, more_ids, more_ages)
     join fence f on f.n = o.link_no
 ), gone as (
     delete from tocsin.ready r using outcome o
@@ -49,14 +52,14 @@ with fence as materialized (
     union all
     select a.id, m.part, m.message_id, m.age, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane, a.client_ref,
            a.enqueued_at, a.app, a.resends
-    from accepted a, unnest(a.more_parts::smallint[], a.more_ids::text[], a.more_ages::float8[]) m (part, message_id, age)
+    from accepted a, unnest(a.more_parts::smallint[], a.more_ids::text[], a.more_ages::bigint[]) m (part, message_id, age)
     where a.more_parts is not null
 ), into_sent as (
     insert into tocsin.sent (submitted_at, job_id, part, parts, attempt, link, destination, sender, category, lane, client_ref,
                              enqueued_at, app, message_id, reason, resends, answered_ms)
-    select now() - make_interval(secs => a.age), a.id, a.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
+    select now() - make_interval(secs => a.age / 1e6::float8), a.id, a.part, a.parts, a.attempt, a.link, a.recipient, a.sender, a.category, a.lane,
            a.client_ref, a.enqueued_at, a.app, a.message_id, case when a.resends > 0 then 'POSSIBLE_DUPLICATE' end, nullif(a.resends, 0),
-           least(a.age * 1000, 2147483647)::int
+           least(a.age / 1000, 2147483647)::int
     from answer a
 ), special as materialized (                           -- categories whose texts are kept, or of which each state is told
     select name, keep_text_days, job_states from tocsin.category where keep_text_days > 0 or job_states
@@ -87,7 +90,7 @@ with fence as materialized (
     from gone g where g.what = 4
 ), journal as (
     -- an epoch that has passed leaves its journals to the new owner, who accounts for them
-    delete from tocsin.claim c using fence f where c.batch = any ($16::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
+    delete from tocsin.claim c using fence f where c.batch = any ($20::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
 ), told as (
     select g.id, g.app, g.client_ref, g.category, nullif(g.reason, '') as reason,
            case g.what when 1 then 'job.submitted' when 2 then 'job.deferred' when 3 then 'job.' || g.state else 'job.uncertain' end as type,

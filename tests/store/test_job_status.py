@@ -139,7 +139,7 @@ async def test_a_part_that_failed_ends_the_job_where_only_failures_are_told(shar
             one, none = texts(["a"]), texts([""])
             ids = texts([f"m1.{part}"])
             await named(
-                root, "apply_receipts", array([0]), one, ids, array([30]), none, none, none, 86400.0, 86400.0, none
+                root, "apply_receipts", array([0]), ids, none, none, "a", one, array([30]), none, none, 86400.0, 86400.0
             )
         await visible(root)
         events = await root.fetch("select type, subject from tocsin.event order by seq")
@@ -163,7 +163,9 @@ async def test_after_acceptance_the_state_only_rises_and_each_rise_is_told_once(
             ids = texts([f"m{job}.{part}" for job, part in named_by])
             links, none = texts(["a"] * len(states)), texts([""] * len(states))
             count_up, ranks = array(range(len(states))), array(states)
-            await named(root, "apply_receipts", count_up, links, ids, ranks, none, none, none, 86400.0, 86400.0, none)
+            await named(
+                root, "apply_receipts", count_up, ids, none, none, "a", links, ranks, none, none, 86400.0, 86400.0
+            )
             for job_id, row in (await both(root, len(parts))).items():
                 assert RANKS[row["state"]] >= rank[job_id]
                 if RANKS[row["state"]] > rank[job_id]:

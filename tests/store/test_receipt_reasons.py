@@ -23,8 +23,8 @@ async def apply(root, *receipts: tuple[str, int, str, str]) -> None:
     ids, states, errors, reasons = zip(*receipts, strict=True)
     none = texts([""] * len(receipts))
     await named(
-        root, "apply_receipts", array(range(len(receipts))), texts(["a"] * len(receipts)), texts(ids), array(states),
-        texts(errors), none, none, DAY_S, DAY_S, texts(reasons),
+        root, "apply_receipts", array(range(len(receipts))), texts(ids), texts(errors), none, "a", texts(["a"] * len(receipts)), array(states), none,
+        texts(reasons), DAY_S, DAY_S,
     )  # fmt: skip
 
 
