@@ -1,23 +1,21 @@
 """Brings receipts home: each raises the state of one segment, or is parked.
 
-A receipt is matched by its link's account and message id. First by the id exactly as it came, a batch in one update.
-What that leaves goes the slow way: every reading of the id (hex, decimal, without zeros), the exact one first, and the
-job's destination against the receipt's addresses, which carriers swap or leave out. Two candidates are none: nothing
-is guessed, and what a link has shown of its ids (``receipt_ids.py``) narrows the readings. What nobody can match is
-parked, in the table and in memory: a receipt may be earlier than its own submit_sm_resp. One whose answer was read but
-is not yet committed waits for that commit. All of them were kept and answered by ``intake.py`` before; the row that
-keeps them goes when each of them is applied or parked.
+A receipt is matched by its link's account and message id. First by the id exactly as it came, among the
+segments of the last hours, a batch in one update. What that leaves goes the slow way: segments of any age, every
+reading of the id (hex, decimal, without zeros), the exact one first, and the job's destination against the receipt's
+addresses, which carriers swap or leave out. Two candidates are none: nothing is guessed, and what a link has shown of
+its ids (``receipt_ids.py``) narrows the readings. What nobody can match is parked, in the table and in memory: a
+receipt may be earlier than its own submit_sm_resp. One whose answer was read but is not yet committed waits for that
+commit. All of them were kept and answered by ``intake.py`` before; the row that keeps them goes when each of them is
+applied or parked.
 
 States only rise: unknown < undelivered < delivered. A repetition changes nothing but a counter.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -42,7 +40,7 @@ MOST_AT_ONCE = 1_000
 DROP_AT_ONCE = 20  # rows of receipt_taken, while more receipts wait: a statement costs as much as 15 receipts
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency
-ZONES_S = 26 * 3600.0  # a date without a zone is off by 14 h at most, and the day before counts
+RECENT_S = 2 * 3600.0  # most receipts come within minutes, and the segments of two hours stand in one partition
 SETTLED_WITHIN_S = 10.0  # past its time-out, an unanswered request stands in the database
 RANK = {DeliveryState.UNKNOWN: 20, DeliveryState.UNDELIVERED: 30, DeliveryState.DELIVERED: 40}
 DELIVERED = RANK[DeliveryState.DELIVERED]
@@ -262,10 +260,14 @@ class ReceiptDesk:
             if key in best:
                 twins.append((key, items[best[key]]))
             best[key] = n
-        named = [n for n in best.values() if items[n].message_id]
+        exact = [
+            (n, link, items[n].message_id)
+            for n in best.values()
+            if items[n].message_id
+            for link in self.account_of(items[n].link)
+        ]
         try:
-            exact = [(n, link, items[n].message_id) for n in named for link in self.account_of(items[n].link)]
-            rows = await self._raise_states(connection, items, exact, self._age(items[n] for n in named))
+            rows = await self._raise_states(connection, items, exact, min(RECENT_S, self._horizon_s))
         except StoreUnavailable as error:
             if error.sqlstate != AMBIGUOUS:
                 raise
@@ -420,12 +422,6 @@ class ReceiptDesk:
             else:
                 self._park(item)
 
-    def _age(self, items: Iterable[Item]) -> float:
-        """How far back the segments can lie by the receipts' own dates: fewer partitions to probe."""
-        first = min((_day(item.submitted_on[:6]) for item in items), default=0.0)
-        # the receipts' dates are wall clock; ZONES_S covers its errors, the slow way the rest
-        return min(max(time.time() - first, 0.0) + ZONES_S, self._horizon_s)
-
     # ------------------------------------------------------------------ waiting for a segment
 
     def _park(self, item: Item) -> None:
@@ -544,12 +540,3 @@ class ReceiptDesk:
             if row["job_rank"] in STATE:
                 self._metrics.count_job(row["category"], STATE[row["job_rank"]])
         return list(by_id.values())
-
-
-@lru_cache(maxsize=64)  # a day's receipts name two or three days
-def _day(submitted_on: str) -> float:
-    """When a YYMMDD began in UTC; 0.0 when it is no date."""
-    try:
-        return datetime.strptime(submitted_on, "%y%m%d").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0.0

@@ -268,9 +268,23 @@ async def test_an_id_that_was_used_weeks_ago_means_the_new_segment(tmp_path, que
         assert [await one.app.state(number) for number in (old, new)] == ["submitted", "delivered"]
 
 
+async def test_an_id_that_was_used_yesterday_means_the_segment_of_the_last_hours(tmp_path, queue_url):
+    """A receipt that comes again afterwards is not the older one's."""
+    async with instance(tmp_path, queue_url) as one:
+        old = await one.sent(["m1"])
+        await older(one, old, 1)
+        new = await one.sent(["m1"])
+
+        await one.receive(receipt("m1"))
+        assert [await one.app.state(number) for number in (old, new)] == ["submitted", "delivered"]
+
+        await one.receive(receipt("m1"))
+        assert [await one.app.state(number) for number in (old, new)] == ["submitted", "delivered"]
+
+
 @pytest.mark.parametrize("submitted_on", ["", "0001010000", "9912312359", "today"])
 async def test_a_date_that_is_wrong_still_finds_its_segment(tmp_path, queue_url, submitted_on):
-    """Dates are in the carrier's own time, or made up: one may shorten the first look, and never the last."""
+    """Dates are in the carrier's own time, or made up."""
     async with instance(tmp_path, queue_url) as one:
         number = await one.sent(["m1"])
         await older(one, number, 2)
