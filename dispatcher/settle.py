@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_AT_ONCE = 500  # jobs a flush: about 15 ms of Postgres
+ELSEWHERE = (What.DEFERRED, What.CLOSED, What.UNCERTAIN)  # rows that leave ready, and not for sent
 ON_THE_WIRE = (What.SUBMITTED, What.UNCERTAIN)
 
 
@@ -233,6 +234,7 @@ class Settler:
             array([_nested([quoted(answer.message_id) for answer in others]) for others in more]),
             array([_nested([str(_age_us(answer, now)) for answer in others]) for others in more]),
             array(batches),
+            any(outcome.what in ELSEWHERE for _, outcome, _ in rare),
         )
         return set(rows[0][0] or ())
 

@@ -8,7 +8,8 @@
 -- doubt was written (0: not known); $12 attempt, $13 done and $14 doubt as bits; $15 which part was accepted (null: none), $16 its parts as
 -- its link cuts them; the other parts accepted, array literals again: $17 parts, $18 message ids, $19 ages (null: none; a function scan a
 -- job is dear). (Each list less is 1 % of the whole statement.)
--- $20: batches of the journal that are over. One that failed as OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
+-- $20: batches of the journal that are over; $21 whether any what is 2, 3 or 4: else nobody looks for those.
+-- One that failed as OPTED_OUT suppresses the number for its sender, as CARRIER_BLOCK.
 -- Locks: key share on the link rows (the fence), the rows of ready that it deletes or updates, its journal rows; of OPTED_OUT an advisory lock on the number.
 -- Index: ready's primary key, one probe a job. A retry is due at the end of the job's time at the latest: there it expires.
 with fence as materialized (
@@ -73,13 +74,13 @@ with fence as materialized (
                                  enqueued_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, reason)
     select least(now() + make_interval(secs => g.delay_s), g.expires_at), g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category,
            g.flash, g.options, g.enqueued_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.reason
-    from gone g where g.what = 2
+    from gone g where g.what = 2 and $21::boolean
 ), into_closed as (
     insert into tocsin.closed (closed_at, job_id, app, client_ref, recipient, sender, category, lane, link, state, reason, parts,
                                attempt, enqueued_at)
     select now(), g.id, g.app, g.client_ref, g.recipient, g.sender, g.category, g.lane, g.link, g.state, g.reason, g.parts,
            g.attempt, g.enqueued_at
-    from gone g where g.what = 3
+    from gone g where g.what = 3 and $21::boolean
 ), into_uncertain as (
     insert into tocsin.uncertain (id, link, lane, app, client_ref, recipient, sender, body, category, flash, options, enqueued_at,
                                   due_at, expires_at, cancel_group, attempt, resends, parts, done, first_wire_at, doubt, session_over,
@@ -87,7 +88,7 @@ with fence as materialized (
     select g.id, g.link, g.lane, g.app, g.client_ref, g.recipient, g.sender, g.body, g.category, g.flash, g.options, g.enqueued_at,
            g.due_at, g.expires_at, g.cancel_group, g.attempt, g.resends, g.parts, g.done, g.first_wire_at, g.doubt::varbit,
            g.reason = 'SESSION_LOST', case when g.delay_s > 0 then now() - make_interval(secs => g.delay_s) end
-    from gone g where g.what = 4
+    from gone g where g.what = 4 and $21::boolean
 ), journal as (
     -- an epoch that has passed leaves its journals to the new owner, who accounts for them
     delete from tocsin.claim c using fence f where c.batch = any ($20::text::bigint[]) and c.link = f.name and c.epoch = f.epoch
@@ -107,7 +108,7 @@ with fence as materialized (
 select array_agg(id) as ids from accepted            -- one row, since a row a job costs more than the array
 where (select count(tocsin.note_suppression(g.recipient, 'sender', ltrim(g.sender, '+'), 'added', 'CARRIER_BLOCK', 'carrier', null,
                                             jsonb_build_object('job_id', g.id), false))
-       from gone g where g.what = 3 and g.reason = 'OPTED_OUT') >= 0;
+       from gone g where g.what = 3 and g.reason = 'OPTED_OUT' and $21::boolean) >= 0;
 
 -- name: parts_sent
 -- Which parts of the jobs $1 stand in sent: asked after a flush whose commit was not seen. Index: sent (job_id).

@@ -100,7 +100,7 @@ HOT = {
             *[links, epochs, array(ids), ones, array(lanes), texts(["x"] * ELEMENTS), array([100_000] * ELEMENTS)],
             *[whats, texts(["failed"] * ELEMENTS), nothing, array([60] * ELEMENTS), ones],
             *[texts(["1"] * ELEMENTS), texts(["1"] * ELEMENTS), ones, ones],
-            *[texts(["{2}"] * ELEMENTS), texts(["{y}"] * ELEMENTS), texts(["{100000}"] * ELEMENTS), numbers],
+            *[texts(["{2}"] * ELEMENTS), texts(["{y}"] * ELEMENTS), texts(["{100000}"] * ELEMENTS), numbers, True],
         ],
     ),
     "release": Hot(PROBING, [numbers]),
