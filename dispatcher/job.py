@@ -12,12 +12,14 @@ While a job is in memory its row stands in ``ready`` and a journal names it. It 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dispatcher.policy import Decision
 from gateway import Submission, Verdict, status_name
+
+if TYPE_CHECKING:
+    from dispatcher.policy import Decision
 
 MOST_ATTEMPTS = 10  # claims that reached the wire and were refused for now
 MOST_AMBIGUOUS_ATTEMPTS = 3  # for a refusal that does not say why
@@ -91,39 +93,68 @@ class Batch:
     outstanding: int
 
 
-@dataclass(slots=True, eq=False, repr=False)  # no repr: a text is shown by no exception and no log
 class Job:
     """A claimed row: what the wire needs, and what has come back so far. Parts count from 1, bit 0 is part 1."""
 
-    id: int
-    link: str
-    lane: int
-    epoch: int  # of the ownership under which it was claimed; only that one may settle it
-    batch: Batch
-    recipient: str
-    sender: str
-    body: str
-    category: str
-    flash: bool
-    options: str | None  # JSON
-    attempt: int  # including this one
-    resends: int
-    parts: int
-    done: int  # bits of the parts accepted
-    enqueued_us: int
-    expires_at: float  # monotonic
-    due_at: float  # monotonic
-    suppressed: str = ""  # reason why nothing may go to this number; "": none
-    submission: Submission | None = None
-    first_written_at: float = 0.0  # monotonic; 0.0 until a segment was written
-    doubt: int = 0  # bits of the parts written and unanswered
-    lost: int = 0  # bits of those of them whose session is over
-    doubted_at: float = 0.0  # monotonic: when the last of them was written; 0.0 when that is not known
-    refusal: tuple[Verdict, int] | None = None  # and its command_status
-    answers: list[Accepted] = field(default_factory=list)  # not yet settled
-    outcome: Outcome | None = None  # waiting to be settled
-    cap: Decision | None = None  # of one that has a cap: what came of counting it; None: not counted yet
-    settled: Outcome | None = None  # already settled; a late answer may still come
+    __slots__ = (
+        *("answers", "attempt", "batch", "body", "cap", "category", "done", "doubt", "doubted_at", "due_at"),
+        *("enqueued_us", "epoch", "expires_at", "first_written_at", "flash", "id", "lane", "link", "lost", "options"),
+        *("outcome", "parts", "recipient", "refusal", "resends", "sender", "settled", "submission", "suppressed"),
+    )
+
+    # written out: that of a dataclass stays Python where the rest is compiled, and takes ten times as long
+    def __init__(
+        self,
+        id: int,  # noqa: A002
+        link: str,
+        lane: int,
+        epoch: int,
+        batch: Batch,
+        recipient: str,
+        sender: str,
+        body: str,
+        category: str,
+        *,
+        flash: bool,
+        options: str | None,
+        attempt: int,
+        resends: int,
+        parts: int,
+        done: int,
+        enqueued_us: int,
+        expires_at: float,
+        due_at: float,
+        suppressed: str = "",
+    ) -> None:
+        self.id = id
+        self.link = link
+        self.lane = lane
+        self.epoch = epoch  # of the ownership under which it was claimed; only that one may settle it
+        self.batch = batch
+        self.recipient = recipient
+        self.sender = sender
+        self.body = body
+        self.category = category
+        self.flash = flash
+        self.options = options  # JSON
+        self.attempt = attempt  # including this one
+        self.resends = resends
+        self.parts = parts
+        self.done = done  # bits of the parts accepted
+        self.enqueued_us = enqueued_us
+        self.expires_at = expires_at  # monotonic
+        self.due_at = due_at  # monotonic
+        self.suppressed = suppressed  # reason why nothing may go to this number; "": none
+        self.submission: Submission | None = None
+        self.first_written_at = 0.0  # monotonic; 0.0 until a segment was written
+        self.doubt = 0  # bits of the parts written and unanswered
+        self.lost = 0  # bits of those of them whose session is over
+        self.doubted_at = 0.0  # monotonic: when the last of them was written; 0.0 when that is not known
+        self.refusal: tuple[Verdict, int] | None = None  # and its command_status
+        self.answers: list[Accepted] = []  # not yet settled
+        self.outcome: Outcome | None = None  # waiting to be settled
+        self.cap: Decision | None = None  # of one that has a cap: what came of counting it; None: not counted yet
+        self.settled: Outcome | None = None  # already settled; a late answer may still come
 
     @property
     def all_parts(self) -> int:

@@ -56,23 +56,43 @@ class Taken:
     outstanding: int
 
 
-@dataclass(slots=True, eq=False)
 class Item:
     """A receipt on its way to its segment."""
 
-    link: str
-    message_id: str
-    id_format: IdFormat
-    rank: int
-    error: str
-    source: str
-    destination: str
-    submitted_on: str
-    reason: str = ""  # of RETRY; "" where there is nothing to say
-    taken: Taken | None = None  # None: applied, or parked
-    parked_id: int = 0
-    parked_at: float = 0.0  # monotonic
-    told: bool = False  # as unmatched
+    __slots__ = (
+        *("destination", "error", "id_format", "link", "message_id", "parked_at", "parked_id", "rank", "reason"),
+        *("source", "submitted_on", "taken", "told"),
+    )
+
+    def __init__(
+        self,
+        link: str,
+        message_id: str,
+        id_format: IdFormat,
+        rank: int,
+        error: str,
+        source: str,
+        destination: str,
+        submitted_on: str,
+        reason: str,
+        parked_id: int = 0,
+        parked_at: float = 0.0,
+        *,
+        told: bool = False,
+    ) -> None:
+        self.link = link
+        self.message_id = message_id
+        self.id_format = id_format
+        self.rank = rank
+        self.error = error
+        self.source = source
+        self.destination = destination
+        self.submitted_on = submitted_on
+        self.reason = reason  # of RETRY; "" where there is nothing to say
+        self.taken: Taken | None = None  # None: applied, or parked
+        self.parked_id = parked_id
+        self.parked_at = parked_at  # monotonic
+        self.told = told  # as unmatched
 
     @property
     def forms(self) -> tuple[str, ...]:

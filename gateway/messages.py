@@ -39,13 +39,16 @@ class DeliveryState(StrEnum):
     DELIVERED = "delivered"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """An SME address: type of number, numbering plan, and at most 20 octets of digits or text."""
 
-    value: str = field(repr=False)  # a number is shown by no exception and no log
+    value: str
     ton: int = 1
     npi: int = 1
+
+    def __repr__(self) -> str:
+        """Leave the number out."""
+        return f"Address(ton={self.ton}, npi={self.npi})"
 
 
 class Segment(NamedTuple):

@@ -64,7 +64,7 @@ async def counting(url: str) -> AsyncIterator[Connection]:
 
 
 def one(number: int, batch: int = 1, **its: object) -> Job:
-    made = replace(job(), **{"recipient": FICTIONAL, "expires_at": NOW + 30 * DAY_S, **its})
+    made = job(**{"recipient": FICTIONAL, "expires_at": NOW + 30 * DAY_S, **its})
     made.id, made.batch, made.cap, made.settled, made.done, made.doubt = number, Batch(batch, 1), None, None, 0, 0
     return made
 

@@ -29,7 +29,8 @@ QUEUE_FULL = 0x14
 BAD_NUMBER = 0x0B
 
 
-def job(parts: int = 1, *, lane: int = 3, attempt: int = 1, done: int = 0) -> Job:
+def job(parts: int = 1, *, lane: int = 3, attempt: int = 1, done: int = 0, **its: object) -> Job:
+    """A claimed job; `its` are attributes that are otherwise."""
     made = Job(
         id=7,
         link="carrier-a",
@@ -52,6 +53,8 @@ def job(parts: int = 1, *, lane: int = 3, attempt: int = 1, done: int = 0) -> Jo
     )
     segments = tuple(Segment(part, parts, 0, False, b"") for part in range(1, parts + 1))
     made.submission = Submission(lane, None, segments, 100.0)  # type: ignore[arg-type]
+    for name, value in its.items():
+        setattr(made, name, value)
     return made
 
 

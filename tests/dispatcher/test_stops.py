@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +26,7 @@ def stops():
 
 
 def reason(stops: Stops, sender: str = "Northside", category: str = "marketing") -> str:
-    return stops.reason(replace(job(), recipient=PATIENT, sender=sender, category=category))
+    return stops.reason(job(recipient=PATIENT, sender=sender, category=category))
 
 
 def test_a_start_takes_back_its_own_stop_and_nothing_else(stops):

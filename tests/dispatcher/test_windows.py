@@ -131,7 +131,7 @@ def test_one_past_midnight_closes_when_a_holiday_begins_and_does_not_open_on_it(
 
 
 def hours(windows: list[WindowSettings], now: float, least_s: float = 0.0, **of_job: object) -> Hours | None:
-    return Windows(windows).hours(replace(job(), **{"recipient": FICTIONAL, **of_job}), now, least_s)
+    return Windows(windows).hours(job(**{"recipient": FICTIONAL, **of_job}), now, least_s)
 
 
 def test_a_category_without_a_window_goes_at_any_time():
@@ -181,7 +181,7 @@ def test_what_was_decided_holds_until_it_changes(monkeypatch):
     asked = []
     monkeypatch.setattr("dispatcher.windows.hours_at", lambda *a: asked.append(a) or hours_at(*a))
     windows = Windows([OFFICE])
-    one = replace(job(), recipient=FICTIONAL)
+    one = job(recipient=FICTIONAL)
     nine = at("2026-03-02 09:00")
 
     for n in range(1000):
@@ -198,7 +198,7 @@ def test_that_it_never_opens_is_looked_at_again_each_day():
     apart._decided[id(apart.settings[0]), (NEW_YORK,)] = Hours(
         is_open=False, since=at("2026-03-02 08:30"), until=math.inf
     )
-    one = replace(job(), recipient=FICTIONAL)
+    one = job(recipient=FICTIONAL)
 
     assert not apart.hours(one, at("2026-03-02 13:30")).is_open  # 08:30 in New York
     assert apart.hours(one, at("2026-03-03 13:30")).is_open
