@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MOST_AT_ONCE = 1_000
+MOST_AT_ONCE = 1_000  # as many events apply_receipts numbers by their receipts
 DROP_AT_ONCE = 20  # rows of receipt_taken, while more receipts wait: a statement costs as much as 15 receipts
 MOST_PARKED = 10_000  # in memory; the table keeps them all
 TELL_UNMATCHED_AFTER_S = 30.0  # an early receipt finds its segment within the answer's own latency

@@ -130,7 +130,14 @@ def segment(
     typesetting to be replaced. Raises UnencodableText for a lone surrogate, TooManySegments past ``MOST_SEGMENTS``,
     TextDamaged when what was made is not the text.
     """
-    encoded = _encode(text, alphabet, concatenation, national, substitute=substitute)
+    septets = gsm7.encode(text) if alphabet == "gsm7" else None
+    if septets is not None and len(septets) <= _SINGLE_OCTETS["gsm7"]:  # most texts
+        way: FlashWay = flash_form if flash else "plain"
+        whole = (Segment(1, 1, data_coding(way, is_ucs2=False), udhi=False, octets=septets),)
+        if septets != text.encode("ascii", "replace") and text_of(whole, alphabet) != text:
+            raise TextDamaged
+        return whole
+    encoded = _encode(text, septets, alphabet, concatenation, national, substitute=substitute)
     coded = data_coding(flash_form if flash else "plain", is_ucs2=encoded.coding == "ucs2")
     segments = _segments(encoded, reference, concatenation, coded)
     if len(segments) > 1 or encoded.octets != text.encode("ascii", "replace") or encoded.single or encoded.locking:
@@ -168,7 +175,8 @@ def count(
     substitute: bool = False,
 ) -> Counted:
     """Say how ``segment`` would write a text, with the same errors."""
-    encoded = _encode(text, alphabet, concatenation, national, substitute=substitute)
+    septets = gsm7.encode(text) if alphabet == "gsm7" else None
+    encoded = _encode(text, septets, alphabet, concatenation, national, substitute=substitute)
     return Counted(
         encoded.coding,
         _parts(encoded, concatenation),
@@ -187,17 +195,17 @@ def _parts(encoded: _Encoded, concatenation: Concatenation) -> int:
 
 def _encode(
     text: str,
+    septets: bytes | None,
     alphabet: Alphabet,
     concatenation: Concatenation,
     national: tuple[NationalTable, ...],
     *,
     substitute: bool,
 ) -> _Encoded:
-    """Choose the coding and encode."""
+    """Choose the coding and encode; `septets` are those of GSM-7, if that has each character."""
+    if septets is not None:
+        return _Encoded("gsm7", septets, text)
     if alphabet == "gsm7":
-        septets = gsm7.encode(text)
-        if septets is not None:
-            return _Encoded("gsm7", septets, text)
         if concatenation in ("sar", "payload"):
             national = ()  # they have no header in each segment
         if national or substitute:

@@ -58,15 +58,14 @@ with rise as (
            min(ending) filter (where rank < 40) as ending, min(rank) as rank
     from part group by job_id
     having count(*) = max(parts) and min(rank) > 10 and min(rank) > coalesce(min(rank_before), 10)
-), told as (
-    select job_id, app, client_ref, category, coalesce(reason, error) as reason, error, rank from rise where parts = 1
-    union all
-    select job_id, app, client_ref, category, ending[3], ending[4], rank from job
-), into_events as (
+), into_events as (                                   -- numbered by n, which is below 1,000; those of the other jobs after them
     insert into tocsin.event_log (at, seq, xid, app, type, subject, client_ref, category, reason, detail)
-    select now(), b.base + row_number() over () - 1, pg_current_xact_id(), t.app, 'job.' || tocsin.state_name(t.rank), t.job_id::text,
+    select now(), b.base + t.n, pg_current_xact_id(), t.app, 'job.' || tocsin.state_name(t.rank), t.job_id::text,
            t.client_ref, t.category, case when t.rank < 40 then t.reason end, tocsin.receipt_detail(t.rank, t.reason, t.error)
-    from (select tocsin.event_seq(count(*)) as base from told having count(*) > 0) b, told t
+    from (select tocsin.event_seq(2001) as base) b cross join (
+        select n, job_id, app, client_ref, category, coalesce(reason, error) as reason, error, rank from rise where parts = 1
+        union all
+        select 1000 + row_number() over (), job_id, app, client_ref, category, ending[3], ending[4], rank from job) t
 )
 select array_agg(n) as numbers, array_agg(age) as ages, category, link, rank, count(*) filter (where parts = 1) as jobs
 from rise where (select ambiguous from checked) is null group by category, link, rank
