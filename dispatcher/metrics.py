@@ -304,9 +304,11 @@ class DispatcherMetrics:
         """Count texts that enqueue refused as repeated."""
         self._repeated_texts[(category,)].inc(texts)
 
-    def observe_submit(self, category: str, link: str, seconds: float) -> None:
-        """Record how long an accepted job had waited, once it was due, for its first submit_sm."""
-        self._enqueue_to_submit[category, link].observe(seconds)
+    def observe_submits(self, category: str, link: str, seconds: Iterable[float]) -> None:
+        """Record how long accepted jobs had waited, once they were due, for their first submit_sm."""
+        observe = self._enqueue_to_submit[category, link].observe
+        for waited_s in seconds:
+            observe(max(0.0, waited_s))
 
     def observe_receipts(self, category: str, link: str, seconds: Iterable[float]) -> None:
         """Record how long after their acceptance the final receipts of parts came."""

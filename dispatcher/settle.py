@@ -284,6 +284,7 @@ class Settler:
     def _settled(self, settling: list[tuple[Job, Outcome, list[Accepted]]], written: set[int]) -> None:
         ended = []
         told: Counter[tuple[str, str]] = Counter()
+        waited: dict[tuple[str, str], list[float]] = {}  # by category and link, for their first submit_sm
         for job, outcome, answers in settling:
             if job.id not in written:
                 self._fenced(job, outcome, answers)
@@ -301,9 +302,11 @@ class Settler:
             ended.append((job.id, job.enqueued_us))
             told[job.category, outcome.told] += 1
             if job.first_written_at and outcome.what in ON_THE_WIRE:
-                self._metrics.observe_submit(job.category, job.link, max(0.0, job.first_written_at - job.due_at))
+                waited.setdefault((job.category, job.link), []).append(job.first_written_at - job.due_at)
         for (category, state), jobs in told.items():
             self._metrics.count_job(category, state, jobs)
+        for (category, link), seconds in waited.items():
+            self._metrics.observe_submits(category, link, seconds)
         if ended:
             self._record.settled(ended, self._clock())
 

@@ -56,7 +56,7 @@ def used(metrics: DispatcherMetrics) -> None:
     metrics.count_job("staff", "submitted")
     metrics.count_repeated_texts("staff", 499)
     metrics.set_queue(0, 3, 1.5)
-    metrics.observe_submit("staff", "carrier-a", 0.004)
+    metrics.observe_submits("staff", "carrier-a", [0.004])
     metrics.observe_receipts("staff", "carrier-a", [2.0])
     metrics.count_receipt("carrier-a", "unmatched")
     metrics.count_receipt_error("carrier-a", "ABSENT")
