@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from dispatcher.store import Connection
     from gateway import Gateway
 
-BUSY_S = 0.02  # between claims of lanes 1 to 5 while there is work
+MOST_CLAIMED = 500  # rows of a lane and link at once: emergencies and receipts wait while so many are taken in
+BUSY_S = 0.02  # between claims of lanes 1 to 5 while there is work, once they have found all there was
 IDLE_S = 0.2
 URGENT_BUSY_S = 0.05  # between claims of lane 0; a notification comes before
 URGENT_IDLE_S = 0.25
@@ -178,7 +179,7 @@ class Loops:
                     window
                     for lane in range(1, LANES)
                     for link, room in self._rooms(lane)
-                    for window in self._claimer.windows(link, lane, room)
+                    for window in self._claimer.windows(link, lane, min(room, MOST_CLAIMED))
                 ]
                 jobs = await self._claimer.claim(connection, windows)
                 await self._dispatcher.count(connection, jobs)
@@ -196,7 +197,8 @@ class Loops:
                 if found:
                     continue
             if jobs:
-                await asyncio.sleep(BUSY_S)
+                claimed = Counter((job.link, job.lane) for job in jobs)
+                await asyncio.sleep(0.0 if max(claimed.values()) >= MOST_CLAIMED else BUSY_S)
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):

@@ -233,7 +233,7 @@ def metrics() -> str:
     made = DispatcherMetrics(registry)
     made.prepare(["link"], ["category"])
     made.set_queue(0, 0, 0)
-    made.observe_submit("category", "link", 0)
+    made.observe_submits("category", "link", [0])
     made.observe_receipts("category", "link", [0])
     links = GatewayMetrics()
     links.link("link").answered(0, 0.001)
