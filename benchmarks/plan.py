@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OFFICIAL: Final = ("sustained", "backlog", "three-quarters", "throttled")
 SMALLER: Final = (
-    "lanes", "window-10", "window-100", "receipts-1", "receipts-10", "receipts-100", "idle", "start",
+    "lanes", "window-10", "window-100", "receipts-1", "receipts-10", "receipts-100", "idle", "start", "inside",
 )  # fmt: skip
 RUNS: Final = OFFICIAL + SMALLER
 UNLIMITED: Final = 100_000  # the most that throughput_per_s takes
@@ -88,6 +88,8 @@ def plan_of(name: str, base: Plan, *, backlog: int, throughput: int) -> Plan:
         return replace(alone, deliver_window=int(number), owed=1_000 if number == "1" else plan.owed)
     if name == "idle":
         return replace(alone, clients=0)
+    if name == "inside":
+        return replace(plan, statements=True)
     if name == "start":
         return replace(alone, clients=0, backlog=4_000, throughput=1_000, kill=True, seconds=4.0, warm_s=0.0)
     return plan

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from benchmarks import results
-from benchmarks.figures import evidence, others, pictures, tables, wanted
+from benchmarks.figures import costs, evidence, others, pictures, tables, wanted
 from benchmarks.figures.__main__ import PAGES, main
 from benchmarks.figures.evidence import Unusable
 from benchmarks.figures.pages import sections
@@ -53,6 +53,8 @@ def run_of(name: str, **other: Any) -> dict[str, Any]:
             "histogram": {"least_ms": 0.1, "per_decade": 20, "counts": [0] * 20 + [600, 400, 200]},
         },
         "account": {"problems": []},
+        "inside": {"sessions": {"settle: running": 0.3, "settle: IO WalSync": 0.1, "apply_receipts: running": 0.1}},
+        "statements": {"settle": {"items": 400.0}},
         **other,
     }  # fmt: skip
 
@@ -426,7 +428,15 @@ class TestTables:
                 keep(root, document("journey", *(run_of(name) for name in RUNS)))
                 keep(root, EMERGENCY)
             found = evidence.read(root / "benchmarks" / "results")
-            for maker in (tables.what_we_want, tables.journey, tables.emergency, tables.results, tables.capacity):
+            makers = (
+                tables.what_we_want,
+                tables.journey,
+                tables.emergency,
+                tables.results,
+                tables.capacity,
+                costs.costs,
+            )
+            for maker in makers:
                 rows = [line for line in maker(found) if line.startswith("|")]
 
                 assert len({line.count("|") for line in rows}) <= 1, maker
@@ -441,6 +451,30 @@ class TestTables:
             "60 s: 499/s texts of 500/s offered, 4,990/s messages sent of 5,000/s; CPU-s for 1,000 delivered: "
             "0.030 + 0.040; load average 1.00 to 2.50; the row of a text was looked for every 11.0 ms."
         )
+
+    def test_postgres_time_is_shared_out_by_what_ran_and_a_missed_peer_has_its_budget(self, root):
+        """What only waited took no time; a peer that is outrun as it must be has no line."""
+        keep(root, document("journey", run_of("inside"), date="2026-11-25"))
+        medians = [
+            {"system": "kannel-memory", "delivered_per_s": 5_000.0, "ours_is": 2.0},
+            {
+                "system": "tocsin",
+                "delivered_per_s": 10_000.0,
+                "cpu_system": 0.03,
+                "cpu_postgres": 0.05,
+                "ours_is": None,
+            },
+            {"system": "kannel-spool", "delivered_per_s": 1_000.0, "ours_is": 10.0},
+        ]
+        keep(root, document("peers", medians=medians))
+        lines = list(costs.costs(evidence.read(root / "benchmarks" / "results")))
+
+        assert "| daemon | 30.0 | 42.9 % | - |" in lines
+        assert "| PostgreSQL: settle | 30.0 | 42.9 % | 400 |" in lines
+        assert "| PostgreSQL: apply_receipts | 10.0 | 14.3 % | - |" in lines
+        (missed,) = [line for line in lines if line.startswith("*")]
+        assert missed.startswith("* 3.5 x of kannel-memory is 17,500/s here: 114 us of 2 cores a message, ")
+        assert missed.endswith("Daemon and PostgreSQL take 80.0 us.")
 
     def test_each_flood_has_its_column(self, root):
         """The newest of each throughput; what was not played is said."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import results
-from benchmarks.figures import evidence, others, pictures, tables
+from benchmarks.figures import costs, evidence, others, pictures, tables
 from benchmarks.figures.evidence import Evidence, Unusable
 from benchmarks.figures.pages import WrongPage, filled, sections
 
@@ -26,6 +26,7 @@ PAGES: Final[dict[str, dict[str, Callable[[Evidence], Iterable[str]]]]] = {
         "wanted": tables.what_we_want,
         "results": tables.results,
         "journey": tables.journey,
+        "costs": costs.costs,
         "emergency": tables.emergency,
         "peers": others.peers,
         "backlog": others.backlog,
