@@ -176,7 +176,7 @@ class Job:
         if verdict is ACCEPTED:
             self.done |= bit
             self.doubt &= ~bit
-            self.answers.append(Accepted(part, message_id, written_at))
+            self.answers.append(tuple.__new__(Accepted, (part, message_id, written_at)))
         elif verdict is UNANSWERED:
             self.doubt |= bit
             self.lost |= bit if session_over else 0

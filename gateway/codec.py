@@ -412,7 +412,7 @@ def decode(frame: bytes) -> AnyPdu:
             end = length
         message_id = frame[HEADER_OCTETS:end].decode("latin-1")
         tlvs = _decode_tlvs(frame, end + 1, None) if end + 1 < length else ()
-        return SubmitSmResp(command_status, sequence_number, message_id, tlvs)
+        return tuple.__new__(SubmitSmResp, (command_status, sequence_number, message_id, tlvs))
     layout = _LAYOUTS.get(command_id)
     if layout is None or not layout.steps:
         return Pdu(command_id, command_status, sequence_number, raw=frame[HEADER_OCTETS:])

@@ -374,9 +374,8 @@ class Link:
             elif submission.formed_at or self._answers.breaker.is_wary:
                 self._answers.accepted(submission, now)
         assert verdict is not None
-        results.append(
-            SubmitResult(submission, segment, verdict, command_status, event.message_id, event.written_at, now)
-        )
+        told = submission, segment, verdict, command_status, event.message_id, event.written_at, now, False
+        results.append(tuple.__new__(SubmitResult, told))
 
     def _repeat(self, token: Token) -> Verdict | None:
         """Let a refused segment go again: then there is nothing to tell (None)."""

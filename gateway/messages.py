@@ -2,7 +2,8 @@
 
 Texts and addresses cross this seam; PDU fields do not. Everything here is a plain value: no socket, no
 clock, no task. Instants named ``deadline`` are monotonic seconds of the event loop's clock. What is made for each
-segment is a named tuple: a frozen dataclass takes three times as long to make.
+segment is a named tuple: a frozen dataclass takes three times as long to make. Where most of them come from,
+``tuple.__new__`` makes them: a named tuple's own constructor is Python, even where the module is compiled.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def segment(
     septets = gsm7.encode(text) if alphabet == "gsm7" else None
     if septets is not None and len(septets) <= _SINGLE_OCTETS["gsm7"]:  # most texts
         way: FlashWay = flash_form if flash else "plain"
-        whole = (Segment(1, 1, data_coding(way, is_ucs2=False), udhi=False, octets=septets),)
+        whole = (tuple.__new__(Segment, (1, 1, data_coding(way, is_ucs2=False), False, septets, 0)),)
         if septets != text.encode("ascii", "replace") and text_of(whole, alphabet) != text:
             raise TextDamaged
         return whole

@@ -463,7 +463,8 @@ class Session:
             events.append(Unexpected("answer", pdu.command_id, pdu.sequence_number, pdu.command_status))
         else:
             slot, late = closed
-            events.append(Responded(slot.token, pdu.command_status, pdu.message_id, slot.opened_at, late, congestion))
+            told = slot.token, pdu.command_status, pdu.message_id, slot.opened_at, late, congestion
+            events.append(tuple.__new__(Responded, told))
 
     def _read_data(self, pdu: Pdu, events: list[Event]) -> None:
         """Take a data_sm (section 4.7) as the deliver_sm that it stands for: receipts come in it, too."""
@@ -493,7 +494,7 @@ class Session:
         else:
             self._deliveries[number] = self._deliveries.get(number, 0) + 1
             self._undelivered += 1
-            events.append(Delivered(number, pdu))
+            events.append(tuple.__new__(Delivered, (number, pdu)))
 
     def _read_answer(self, pdu: Pdu, now: float, events: list[Event]) -> None:
         """Match an answer other than submit_sm_resp; generic_nack answers whatever its number names."""

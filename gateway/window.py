@@ -82,7 +82,7 @@ class Window:
         if number > LAST_SEQUENCE or number in self._open or number in self._dead or number == taken:
             number = self.next_sequence_number(taken)
         self._last = number
-        self._open[number] = Slot(token, now)
+        self._open[number] = tuple.__new__(Slot, (token, now))
         return number
 
     def close(self, sequence_number: int) -> tuple[Slot, bool] | None:
