@@ -56,7 +56,8 @@ def _statements(run: Run, postgres: float) -> Iterator[tuple[str, float, str]]:
         else:
             calls = number(items[name]) if items.get(name, 0.0) > 1.0 else NOTHING
             yield f"PostgreSQL: {BY_APPS.get(name, name)}", postgres * sessions / in_all, calls
-    yield "PostgreSQL: all else", postgres * rest / in_all, NOTHING
+    if rest:
+        yield "PostgreSQL: all else", postgres * rest / in_all, NOTHING
 
 
 def _budgets(evidence: Evidence) -> Iterator[str]:
