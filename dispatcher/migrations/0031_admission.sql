@@ -17,7 +17,7 @@ language sql stable parallel safe as $$
     select case when alphabet = 'gsm7' and basic then
                     case when length(body) <= 160 or concatenation = 'payload' and length(body) <= 255 * 153 then 1
                          else (length(body) - 1) / case when concatenation in ('udh16', 'sar') then 152 else 153 end + 1 end
-                when octet_length(body) <= case alphabet when 'latin1' then 140 else 160 end and tocsin.is_plain(body) then 1
+                when alphabet <> 'gsm7' and octet_length(body) <= case alphabet when 'latin1' then 140 else 160 end and tocsin.is_plain(body) then 1
                 when alphabet = 'gsm7' and (substitute or cardinality(national_tables) > 0) and not tocsin.is_gsm7(body)
                     then tocsin.count_other_parts(body, concatenation, national_tables, substitute)
                 else tocsin.count_any_parts(body, alphabet, concatenation) end
