@@ -76,6 +76,12 @@ class _Histograms(Collector):
             buckets = self._buckets[labels] = Buckets(BUCKETS_S)
         return buckets
 
+    def observe(self, labels: tuple[str, ...], seconds: Iterable[float]) -> None:
+        """Count waits of one set of label values; one below 0 is none."""
+        observe = self[labels].observe
+        for waited_s in seconds:
+            observe(max(0.0, waited_s))
+
     def forget(self, place: int, value: str) -> None:
         """Drop those that have this value in this place among their labels."""
         for labels in [labels for labels in self._buckets if labels[place] == value]:
@@ -306,15 +312,11 @@ class DispatcherMetrics:
 
     def observe_submits(self, category: str, link: str, seconds: Iterable[float]) -> None:
         """Record how long accepted jobs had waited, once they were due, for their first submit_sm."""
-        observe = self._enqueue_to_submit[category, link].observe
-        for waited_s in seconds:
-            observe(max(0.0, waited_s))
+        self._enqueue_to_submit.observe((category, link), seconds)
 
     def observe_receipts(self, category: str, link: str, seconds: Iterable[float]) -> None:
         """Record how long after their acceptance the final receipts of parts came."""
-        observe = self._submit_to_receipt[category, link].observe
-        for waited_s in seconds:
-            observe(max(0.0, waited_s))
+        self._submit_to_receipt.observe((category, link), seconds)
 
     def count_receipt(self, link: str, state: str, receipts: int = 1) -> None:
         """Count receipts by one of ``RECEIPT_STATES``."""
