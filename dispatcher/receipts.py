@@ -64,6 +64,7 @@ class Item:
         *("source", "submitted_on", "taken", "told"),
     )
 
+    # written out for the same reason as a job's
     def __init__(
         self,
         link: str,

@@ -130,15 +130,15 @@ def segment(
     typesetting to be replaced. Raises UnencodableText for a lone surrogate, TooManySegments past ``MOST_SEGMENTS``,
     TextDamaged when what was made is not the text.
     """
+    way: FlashWay = flash_form if flash else "plain"
     septets = gsm7.encode(text) if alphabet == "gsm7" else None
     if septets is not None and len(septets) <= _SINGLE_OCTETS["gsm7"]:  # most texts
-        way: FlashWay = flash_form if flash else "plain"
         whole = (tuple.__new__(Segment, (1, 1, data_coding(way, is_ucs2=False), False, septets, 0)),)
         if septets != text.encode("ascii", "replace") and text_of(whole, alphabet) != text:
             raise TextDamaged
         return whole
     encoded = _encode(text, septets, alphabet, concatenation, national, substitute=substitute)
-    coded = data_coding(flash_form if flash else "plain", is_ucs2=encoded.coding == "ucs2")
+    coded = data_coding(way, is_ucs2=encoded.coding == "ucs2")
     segments = _segments(encoded, reference, concatenation, coded)
     if len(segments) > 1 or encoded.octets != text.encode("ascii", "replace") or encoded.single or encoded.locking:
         read = text_of(segments, alphabet)
