@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from benchmarks.peers.peer import Peer
 
 OURS: Final = "tocsin"
-SYSTEMS: Final = (OURS, *(one.name for one in kannel.CONFIGURATIONS), SMPP_GATEWAY)
+KANNEL: Final = tuple(one for plain in kannel.CONFIGURATIONS for one in (plain, plain.eased()))
+SYSTEMS: Final = (OURS, *(one.name for one in KANNEL), SMPP_GATEWAY)
 COMMITS: Final = "the message, in Postgres, flushed; a receipt before deliver_sm_resp"
 FIGURES: Final = ("delivered_per_s", "forwarded_per_s", "cpu_system", "cpu_postgres", "rss_mb", "speed")
 MEMORY: Final = Path("/dev/shm")
@@ -41,7 +42,7 @@ NEVER_PLAYED: Final = {
 
 def peers_of(arguments: argparse.Namespace) -> dict[str, Peer]:
     """Give the peers by their names on the command line."""
-    peers: list[Peer] = [*kannel.CONFIGURATIONS, SmppGateway(arguments.smpp_gateway)]
+    peers: list[Peer] = [*KANNEL, SmppGateway(arguments.smpp_gateway)]
     return {peer.name: peer for peer in peers}
 
 
@@ -98,6 +99,8 @@ async def play(peer: Peer | None, plan: Plan, server: Server, spool_in: Path | N
     async with run_on(server, f"tocsin_bench_{os.getpid()}_peer", keep_logs=False) as (url, folder, held):
         if peer is None:
             return of_journey(await bench_journey.Run(plan, url, folder, held).play(), plan)
+        if peer.in_memory and os.access(MEMORY, os.W_OK):
+            spool_in = MEMORY
         with (
             tempfile.TemporaryDirectory(prefix="tocsin-spool-", dir=spool_in) as spool,
             children() as own,  # which end before their spool goes
@@ -169,7 +172,7 @@ def line(row: dict[str, Any]) -> str:
     """One system for people to read."""
     postgres, speed, ours_is = row["cpu_postgres"], row["speed"], row.get("ours_is")
     return (
-        f"{row['system']:<17}{row['delivered_per_s']:>12,.0f}{row['forwarded_per_s']:>11,.0f}{row['cpu_system']:>10.3f}"
+        f"{row['system']:<22}{row['delivered_per_s']:>12,.0f}{row['forwarded_per_s']:>11,.0f}{row['cpu_system']:>10.3f}"
         f"{'-' if postgres is None else f'{postgres:.3f}':>10}{row['rss_mb']:>8,.0f}"
         f"{'-' if speed is None else f'{speed:.1f}':>13}{'' if ours_is is None else f'{ours_is:>10.1f} x'}"
     )
@@ -192,9 +195,8 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     add(
         "--spool",
         type=Path,
-        default=MEMORY if os.access(MEMORY, os.W_OK) else None,
         metavar="FOLDER",
-        help="of a spool; default: memory",
+        help="of a spool that is not eased; default: beside the embedded server's data",
     )
     add("--smpp-gateway", metavar="PYTHON", help="a Python that has smpp-gateway, which is played with it")
     kept.add_options(parser)
@@ -211,8 +213,8 @@ def main(words: list[str] | None = None) -> int:
     for told in dict.fromkeys([*absent.values(), *NEVER_PLAYED.values()]):
         print(told, file=sys.stderr)
     if not arguments.json:
-        print("system           delivered/s  receipts     CPU-s per 1,000      MB  calibration    Tocsin is")
-        print("                             to app/s    system  postgres          M rounds/s", flush=True)
+        print("system                delivered/s  receipts     CPU-s per 1,000      MB  calibration    Tocsin is")
+        print("                                  to app/s    system  postgres          M rounds/s", flush=True)
     try:
         results, failed = asyncio.run(bench(arguments, peers))
     except asyncio.CancelledError:

@@ -142,6 +142,25 @@ class TestConfiguration:
         """It goes with the run."""
         assert f'store-location = "{tmp_path}/spool"' in SPOOL.configuration(stage_in(tmp_path), 1, 2)
 
+    @pytest.mark.parametrize("plain", kannel.CONFIGURATIONS, ids=lambda peer: peer.name)
+    def test_an_eased_kannel_differs_in_load_and_disk_alone(self, tmp_path, plain):
+        """Fewer messages and receipts at once, its spool in memory; written down, it is the same."""
+        eased, plan = plain.eased(), bench_peers.plan_of(bench_peers.arguments_of([]))
+
+        assert eased.configuration(stage_in(tmp_path), 1, 2) == plain.configuration(stage_in(tmp_path), 1, 2)
+        assert (plain.in_memory, eased.in_memory) == (False, True)
+        assert min(plain.depth, plan.depth) == plan.depth > eased.depth
+        assert min(plain.owed, plan.owed) == plan.owed > eased.owed
+
+    def test_tocsin_is_played_beside_each_peer(self):
+        """A round has each system once, and ours between two others."""
+        groups = bench_peers.turns(list(bench_peers.SYSTEMS))
+
+        assert sorted(name for group in groups for name in group if name != bench_peers.OURS) == sorted(
+            name for name in bench_peers.SYSTEMS if name != bench_peers.OURS
+        )
+        assert all(group[1] == bench_peers.OURS for group in groups)
+
     def test_receipts_in_postgres_name_the_database_of_the_run(self, tmp_path):
         """Over the folder of its socket too."""
         written = POSTGRES.configuration(stage_in(tmp_path), 1, 2).splitlines()

@@ -8,13 +8,14 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from benchmarks import ledger as cell
 from benchmarks.peers.peer import SYSTEM, address_of
+from benchmarks.plan import NO_LIMIT
 from benchmarks.stage import READY_S, Child, Failed
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ INSTALL: Final = "not played: kannel is not installed (Debian: apt-get install k
 WITHOUT: Final = "not played: this kannel has no PostgreSQL, so receipts cannot be kept there (bearerbox --version)"
 ERRORS: Final = "4"  # -v: log errors alone. Its default writes each PDU down, which takes half of its speed
 BOX_WINDOW: Final = 1_000  # messages of the driver unanswered
+EASED: Final = "-eased"  # of a name: the load and the disk are spared it
 MOST_WAIT: Final = 1_000
 MOST_OWED: Final = 2_000  # what awaits a receipt in memory is a list that each receipt is looked for in, from its head
 
@@ -98,9 +100,14 @@ class Kannel:
     spool: bool
     postgres: bool
     commits: str  # before it answers
-    depth: int = MOST_WAIT
-    owed: int = MOST_OWED
+    depth: int = NO_LIMIT
+    owed: int = NO_LIMIT
     sink: tuple[str, ...] = ()
+    in_memory: bool = False
+
+    def eased(self) -> Kannel:
+        """Give the same as it goes fastest: of few messages and receipts at once, its spool in memory."""
+        return replace(self, name=self.name + EASED, depth=MOST_WAIT, owed=MOST_OWED, in_memory=True)
 
     def missing(self) -> str | None:
         """Why it cannot be played, and what to install; None when it can."""

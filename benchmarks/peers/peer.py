@@ -43,15 +43,19 @@ class Peer(Protocol):
 
     @property
     def depth(self) -> int:
-        """Messages waiting that suit it: no more than these are given."""
+        """Messages waiting: no more than these are given, where the load would give more."""
 
     @property
     def owed(self) -> int:
-        """Receipts owed that suit it."""
+        """Receipts owed, likewise."""
 
     @property
     def sink(self) -> tuple[str, ...]:
         """What it needs of the sink: options."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its spool is kept in memory, where the machine has a file system there."""
 
     def missing(self) -> str | None:
         """Why it cannot be played, and what to install; None when it can."""

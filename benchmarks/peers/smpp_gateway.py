@@ -50,6 +50,7 @@ class SmppGateway:
     depth: int = MOST_WAIT
     owed: int = MOST_OWED
     sink: tuple[str, ...] = ("--receipted-message-id",)  # it takes a deliver_sm without for a message
+    in_memory: bool = False
 
     def missing(self) -> str | None:
         """Why it cannot be played, and what to install; None when it can."""
