@@ -21,6 +21,7 @@ from benchmarks import results as kept
 from benchmarks.bench_queue import at_least_one
 from benchmarks.measure import middle
 from benchmarks.peers import kannel
+from benchmarks.peers.peer import MEMORY
 from benchmarks.peers.play import PeerRun
 from benchmarks.peers.smpp_gateway import SMPP_GATEWAY, SmppGateway
 from benchmarks.plan import Plan
@@ -34,7 +35,6 @@ KANNEL: Final = tuple(one for plain in kannel.CONFIGURATIONS for one in (plain, 
 SYSTEMS: Final = (OURS, *(one.name for one in KANNEL), SMPP_GATEWAY)
 COMMITS: Final = "the message, in Postgres, flushed; a receipt before deliver_sm_resp"
 FIGURES: Final = ("delivered_per_s", "forwarded_per_s", "cpu_system", "cpu_postgres", "rss_mb", "speed")
-MEMORY: Final = Path("/dev/shm")
 NEVER_PLAYED: Final = {
     "jasmin": "not played: jasmin needs RabbitMQ and Redis as servers of the machine, and none is started here",
 }
@@ -99,10 +99,8 @@ async def play(peer: Peer | None, plan: Plan, server: Server, spool_in: Path | N
     async with run_on(server, f"tocsin_bench_{os.getpid()}_peer", keep_logs=False) as (url, folder, held):
         if peer is None:
             return of_journey(await bench_journey.Run(plan, url, folder, held).play(), plan)
-        if peer.in_memory and os.access(MEMORY, os.W_OK):
-            spool_in = MEMORY
         with (
-            tempfile.TemporaryDirectory(prefix="tocsin-spool-", dir=spool_in) as spool,
+            tempfile.TemporaryDirectory(prefix="tocsin-spool-", dir=MEMORY if peer.in_memory else spool_in) as spool,
             children() as own,  # which end before their spool goes
         ):
             return await PeerRun(peer, plan, url, folder, Path(spool), own).play()

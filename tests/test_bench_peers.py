@@ -206,6 +206,13 @@ class TestConfiguration:
 
         assert (SPOOL.missing(), POSTGRES.missing()) == (None, kannel.WITHOUT)
 
+    def test_an_eased_kannel_is_not_played_on_a_disk(self, monkeypatch):
+        """Its figures would say of a spool in memory what is of another."""
+        monkeypatch.setattr(shutil, "which", lambda program, **_: program)
+        monkeypatch.setattr(kannel.os, "access", lambda *_: False)
+
+        assert (SPOOL.missing(), SPOOL.eased().missing()) == (None, kannel.NO_MEMORY)
+
 
 class TestSmppGateway:
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from benchmarks import ledger as cell
-from benchmarks.peers.peer import SYSTEM, address_of
+from benchmarks.peers.peer import MEMORY, SYSTEM, address_of
 from benchmarks.plan import NO_LIMIT
 from benchmarks.stage import READY_S, Child, Failed
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "bearerbox"
 INSTALL: Final = "not played: kannel is not installed (Debian: apt-get install kannel)"
 WITHOUT: Final = "not played: this kannel has no PostgreSQL, so receipts cannot be kept there (bearerbox --version)"
+NO_MEMORY: Final = f"not played: {MEMORY} cannot be written, and an eased kannel has its spool there"
 ERRORS: Final = "4"  # -v: log errors alone. Its default writes each PDU down, which takes half of its speed
 BOX_WINDOW: Final = 1_000  # messages of the driver unanswered
 EASED: Final = "-eased"  # of a name: the load and the disk are spared it
@@ -115,6 +116,8 @@ class Kannel:
             return INSTALL
         if self.postgres and b"Compiled with PostgreSQL" not in _version():
             return WITHOUT
+        if self.in_memory and not os.access(MEMORY, os.W_OK):
+            return NO_MEMORY
         return None
 
     def version(self) -> str | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import asyncpg
 
     from benchmarks.ledger import Ledger
     from benchmarks.stage import Child
 
+MEMORY: Final = Path("/dev/shm")
 SYSTEM: Final = "system"  # the name of the peer's own process
 NO_PASSWORD: Final = "none"  # Kannel insists on one; a server that trusts its sockets does not look at it
 
@@ -55,7 +55,7 @@ class Peer(Protocol):
 
     @property
     def in_memory(self) -> bool:
-        """Whether its spool is kept in memory, where the machine has a file system there."""
+        """Whether its spool is in ``MEMORY``."""
 
     def missing(self) -> str | None:
         """Why it cannot be played, and what to install; None when it can."""
