@@ -18,7 +18,6 @@ import asyncpg
 
 from benchmarks import bench_journey
 from benchmarks import results as kept
-from benchmarks.bench_queue import at_least_one
 from benchmarks.measure import middle
 from benchmarks.peers import kannel
 from benchmarks.peers.peer import MEMORY
@@ -182,7 +181,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_peers", description="Tocsin beside its peers.")
     add = parser.add_argument
     add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="default: all")
-    add("--rounds", type=at_least_one, default=1, help="of all systems in turns; official figures take 3")
+    add("--rounds", type=kept.at_least_one, default=1, help="of all systems in turns; official figures take 3")
     add("--seconds", type=float, default=10.0, help="of each window; official figures take 30")
     add("--warm", type=float, default=3.0, help="seconds before the window")
     add("--window", type=int, default=base.window, help="submit_sm unanswered, for all alike")

@@ -159,23 +159,16 @@ async def bench(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return results
 
 
-def at_least_one(word: str) -> int:
-    """Read a count."""
-    if (number := int(word)) < 1:
-        raise argparse.ArgumentTypeError(f"{word} is less than 1")
-    return number
-
-
 def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_queue", description="The queue alone, measured.")
     add = parser.add_argument
     add("--queues", nargs="+", choices=tuple(QUEUES), default=list(QUEUES), help="default: all")
-    add("--backlog", nargs="+", type=at_least_one, default=[1_000, 10_000], help="jobs waiting before the work begins")
-    add("--jobs", type=at_least_one, default=1_500, help="of the backlog to work, at most")
-    add("--rounds", type=at_least_one, default=2, help="of all queues in turns")
-    add("--batch", type=at_least_one, default=100, help="jobs a claim, and a write-back")
-    add("--concurrency", type=at_least_one, default=10, help="jobs at a time, where a queue takes them one by one")
+    add("--backlog", nargs="+", type=kept.at_least_one, default=[1_000, 10_000], help="jobs waiting at first")
+    add("--jobs", type=kept.at_least_one, default=1_500, help="of the backlog to work, at most")
+    add("--rounds", type=kept.at_least_one, default=2, help="of all queues in turns")
+    add("--batch", type=kept.at_least_one, default=100, help="jobs a claim, and a write-back")
+    add("--concurrency", type=kept.at_least_one, default=10, help="jobs at a time, where a queue takes them one by one")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
     kept.add_options(parser)
     return parser.parse_args(words)

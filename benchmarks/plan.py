@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.enqueuer import TWO_PARTS
-from benchmarks.results import add_options
+from benchmarks.results import add_options, at_least_one
 from benchmarks.stage import SENDER
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def at_share(plan: Plan, maximum: float) -> Plan:
 
 
 def plans(arguments: argparse.Namespace) -> list[Plan]:
-    """Give the runs that were asked for, in order."""
+    """Give the runs that were asked for, in order, round after round."""
     base = Plan(
         name="",
         seconds=arguments.seconds,
@@ -119,7 +119,8 @@ def plans(arguments: argparse.Namespace) -> list[Plan]:
         profile=arguments.profile,
         statements=arguments.statements,
     )
-    return [plan_of(name, base, backlog=arguments.backlog, throughput=arguments.throughput) for name in arguments.runs]
+    once = [plan_of(name, base, backlog=arguments.backlog, throughput=arguments.throughput) for name in arguments.runs]
+    return once * arguments.rounds
 
 
 def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -129,6 +130,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--runs", nargs="+", choices=RUNS, metavar="RUN", help=f"of {', '.join(RUNS)}; default: the first four")
     add("--database", metavar="URL", help="a server to use as superuser; default: an embedded one of its own")
+    add("--rounds", type=at_least_one, default=1, help="of all runs in turns; the least disturbed one counts")
     add("--seconds", type=float, default=base.seconds, help="of each window; official figures take 60")
     add("--warm", type=float, default=base.warm_s, help="seconds before the window")
     add("--clients", type=int, default=base.clients, help="processes that enqueue")

@@ -6,6 +6,7 @@ figures with their calibration. It names no host and no path; the history is git
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,6 @@ import psutil
 from dispatcher.version import COMPILED
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Sequence
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -51,6 +51,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="VARIANT",
         help="keep the result in benchmarks/results/, under the bench's name and this one",
     )
+
+
+def at_least_one(word: str) -> int:
+    """Read a count."""
+    if (number := int(word)) < 1:
+        raise argparse.ArgumentTypeError(f"{word} is less than 1")
+    return number
 
 
 def document(bench: str, words: Sequence[str], figures: dict[str, Any], packages: Iterable[str] = ()) -> dict[str, Any]:

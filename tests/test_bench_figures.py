@@ -432,6 +432,7 @@ class TestTables:
             makers = (
                 tables.what_we_want,
                 tables.journey,
+                tables.rounds,
                 tables.emergency,
                 tables.results,
                 tables.capacity,
@@ -441,6 +442,22 @@ class TestTables:
                 rows = [line for line in maker(found) if line.startswith("|")]
 
                 assert len({line.count("|") for line in rows}) <= 1, maker
+
+    def test_the_first_round_stands_for_the_run_and_all_are_shown(self, root):
+        """Each with the sink's own time, by which the first one was chosen; other runs of the file are not among them."""
+        rounds = [
+            run_of("sustained", cpu_s_per_1000={"daemon": 0.05, "postgres": 0.06, "sink": sink, "enqueuers": 0.01})
+            for sink in (0.01, 0.02)
+        ]
+        keep(root, document("journey", rounds[0], run_of("idle"), rounds[1]))
+        lines = list(tables.rounds(evidence.read(root / "benchmarks" / "results")))
+
+        assert row(root, "CPU of daemon").measured == "0.110 CPU-s"
+        assert lines[2:4] == [
+            "| 60 | 20,500 | 0.110 | 0.0100 | 11.0 | 4.00 | 21.0 |",
+            "| 60 | 20,500 | 0.110 | 0.0200 | 5.5 | 4.00 | 21.0 |",
+        ]
+        assert [line for line in lines[4:] if line.startswith("|")] == []
 
     def test_the_times_of_a_text_stand_beside_what_they_were_measured_with(self, root):
         """Every stage, both rates, and how often the row was looked for."""

@@ -123,6 +123,19 @@ class TestPlans:
         assert plan.emergencies_per_s <= 10
         assert plan.depth <= 500
 
+    def test_rounds_are_in_turns_and_the_least_disturbed_of_a_run_comes_first(self):
+        """By the sink's time alone, whatever ours was; the runs stay in the order that was asked for."""
+        arguments = arguments_of(["--runs", "sustained", "inside", "--rounds", "2"])
+        played = [
+            {"run": plan.name, "cpu_s_per_1000": {"daemon": ours, "sink": sink}}
+            for plan, ours, sink in zip(
+                plans(arguments), (0.04, 0.04, 0.05, 0.05), (0.010, 0.009, 0.008, 0.011), strict=True
+            )
+        ]
+
+        assert [result["run"] for result in played] == ["sustained", "inside", "sustained", "inside"]
+        assert bench_journey.by_disturbance(arguments, played) == [played[2], played[0], played[1], played[3]]
+
     @pytest.mark.parametrize("name", RUNS)
     def test_every_run_has_a_plan(self, name):
         """And its name."""

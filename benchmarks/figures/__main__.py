@@ -26,6 +26,7 @@ PAGES: Final[dict[str, dict[str, Callable[[Evidence], Iterable[str]]]]] = {
         "wanted": tables.what_we_want,
         "results": tables.results,
         "journey": tables.journey,
+        "rounds": tables.rounds,
         "costs": costs.costs,
         "emergency": tables.emergency,
         "peers": others.peers,

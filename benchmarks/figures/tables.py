@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.bench_emergency import CONDITIONS
 from benchmarks.figures import wanted
-from benchmarks.figures.origin import ABOUT_RUN, about, span, speeds_of, versions
+from benchmarks.figures.origin import ABOUT_RUN, about, note, span, speeds_of, versions
 from benchmarks.figures.pictures import FOLDER, shown
 from benchmarks.figures.wanted import NOT_MEASURED, cpu_a_thousand, delivered, lane_shares, of_window
 from benchmarks.figures.words import NOTHING, bare, link, machine, number, table
@@ -70,6 +70,20 @@ def journey(evidence: Evidence) -> Iterator[str]:
         "waiting, begin -> end", "what it shows", *ABOUT_RUN,
     )  # fmt: skip
     yield from table(head, _each(evidence, "journey", RUNS, _journey, head))
+
+
+def rounds(evidence: Evidence) -> Iterator[str]:
+    """Every round of the run that the figures of ``sustained`` are taken from."""
+    run = evidence.run("journey", "sustained")
+    if run is None:
+        yield NOT_MEASURED
+        return
+    yield from table(
+        ("window, s", "delivered, jobs/s", "CPU-s for 1,000: daemon + PostgreSQL", "of the sink", "ours / the sink's",
+         "emergencies p99, ms", "calibration"),
+        (_round(one) for one in run.result.runs() if one.name == run.name),
+    )  # fmt: skip
+    yield from note(run.result)
 
 
 def emergency(evidence: Evidence) -> Iterator[str]:
@@ -171,6 +185,19 @@ def _journey(run: Run) -> tuple[str, ...]:
         f"{run.at('jobs_per_claim'):,.0f}, {run.at('from_database', 'jobs_per_receipt_flush'):,.0f}",
         _ready(run),
         _purpose(run),
+    )
+
+
+def _round(run: Run) -> tuple[str, ...]:
+    ours, sink = cpu_a_thousand(run), run.at("cpu_s_per_1000", "sink")
+    return (
+        f"{run.at('seconds'):.0f}",
+        f"{delivered(run):,.0f}",
+        bare(ours, "CPU-s"),
+        f"{sink:.4f}",
+        bare(ours / sink if ours is not None and sink else None, "x"),
+        number(run.at("emergencies", "p99_ms")),
+        span(run.calibration),
     )
 
 
