@@ -279,7 +279,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
         default=2_000,
         help="segments a second, less than the machine sustains: A must reach it",
     )
-    add("--rounds", type=int, default=2, help="of A B")
+    add("--rounds", type=kept.at_least_one, default=2, help="of A B")
     add("--seconds", type=float, default=20.0, help="of each window; official figures take 60")
     add("--warm", type=float, default=5.0, help="seconds before the window, at least")
     add("--drain", type=float, default=5.0, help="seconds after the load in which the rest may go out")

@@ -169,7 +169,7 @@ def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--numbers", type=int, default=50_000, help="numbers of each lane; official figures take 850,000")
-    add("--rounds", type=int, default=2, help="of A B")
+    add("--rounds", type=kept.at_least_one, default=2, help="of A B")
     add("--seconds", type=float, default=20.0, help="of each window; official figures take 30")
     add("--warm", type=float, default=5.0, help="seconds before the window")
     add("--drain", type=float, default=120.0, help="seconds in which the queue must drain")
